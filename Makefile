@@ -1,0 +1,66 @@
+# Every target works on a machine that has Python 3.11-3.13 and a package registry, nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+UV := .boot/bin/uv
+PROTOS := $(shell find proto -name '*.proto')
+
+.PHONY: help
+help: ## Say what each target does
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+# uv comes from the package registry: it installs torch several times faster than pip.
+$(UV):
+	@$(PYTHON) -m venv .boot
+	@.boot/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(VENV)/.done: $(UV) requirements/dev.txt pyproject.toml
+	@echo "setting up $(VENV) (first time: a few GB, about a minute)"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.done ## Make .venv from the locked versions
+
+.PHONY: serve
+serve: setup ## Serve SmolLM2 on 127.0.0.1:8000 (PORT=...): router, one prefill, one decode
+	@exec $(BIN)/baton serve --port $(PORT) $(ARGS)
+
+.PHONY: check
+check: setup ## Format, lint, types, import contracts, tidiness
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q tests/consistency
+
+.PHONY: fix
+fix: setup ## Format, and mend what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: check ## All checks, then every test
+	@$(BIN)/pytest -q tests --ignore=tests/consistency
+
+.PHONY: proto
+proto: setup ## Generate services/baton/rpc/v1 from proto/
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=services --grpc_python_out=services \
+	    --mypy_out=services --mypy_grpc_out=services --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	    --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(PROTOS:proto/%=%)
+
+.PHONY: bench
+bench: setup ## Measure tokens/s at 1, 8 and 32 concurrent requests, with ratios to the linear layers alone
+	@$(BIN)/baton-loadtest bench $(ARGS)
+
+.PHONY: lock
+lock: $(UV) ## Pin every dependency with hashes (pip format, no index addresses)
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --all-extras pyproject.toml -o requirements/dev.txt

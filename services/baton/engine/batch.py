@@ -1,0 +1,83 @@
+"""What one engine step asks of the runner, and what it gets back: flat, device-free values.
+
+The scheduler's plan becomes a `StepBatch`; a runner turns it into tensors, runs the model once over all
+rows of all requests and samples. Fused kernels and CUDA graphs fit behind this one call. Knows no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from baton.engine.params import SamplingParams, TokenSample
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """Asks for the token that follows the slice it hangs on."""
+
+    params: SamplingParams
+    prompt: Sequence[int]  # token ids; read only by penalties
+    output: Sequence[int]  # token ids generated so far; their number decides min_tokens
+    eos_token_ids: tuple[int, ...]  # masked while fewer than min_tokens are out
+
+    @property
+    def position(self) -> int:
+        """Index, in prompt + output, of the token to be drawn."""
+        return len(self.prompt) + len(self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSlice:
+    """One request's share of a step: tokens at positions start .. start + len(tokens) - 1.
+
+    Positions below `start` are in the KV cache already. `block_table` covers every position of the slice.
+    """
+
+    request_id: str
+    token_ids: Sequence[int]
+    start: int
+    block_table: Sequence[int]
+    sample: SampleRequest | None = None  # set when the slice reaches the end of what is known
+    prompt_logprobs: int | None = None  # k: score each next token of the slice, with its k likeliest
+    next_token_ids: Sequence[int] = ()  # with prompt_logprobs: the token that really follows each row
+
+    @property
+    def context_length(self) -> int:
+        """Tokens in the KV cache once the slice is computed."""
+        return self.start + len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    slices: tuple[BatchSlice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceResult:
+    """What the runner found for one slice, in the order of the batch."""
+
+    sample: TokenSample | None = None
+    # with prompt_logprobs: one per entry of `next_token_ids` (the last prompt row has none)
+    prompt_logprobs: tuple[TokenSample, ...] = ()
+    # a fault of this row alone (NaN logits): the request fails, the batch goes on
+    error: str | None = None
+
+
+class Runner(Protocol):
+    """Computes one step. Called from the engine's thread only."""
+
+    def run(self, batch: StepBatch) -> list[SliceResult]:
+        """Write the slices' KV into the cache, return one result per slice. Raises EngineFailure."""
+        ...
+
+
+class KvStore(Protocol):
+    """The bytes of KV blocks, for the hand-off. [layer][k,v][block][slot][head][dim], device order.
+
+    Blocks being read or written are reserved by the caller: no step touches them meanwhile, so both calls
+    are safe beside a running step.
+    """
+
+    def read_blocks(self, block_ids: Sequence[int]) -> bytes: ...
+
+    def write_blocks(self, block_ids: Sequence[int], payload: bytes) -> None: ...

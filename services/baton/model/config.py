@@ -1,0 +1,55 @@
+"""The shape of a model, whichever file format told it. Pure values; knows no tensors and no files."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Family(Enum):
+    """Decoder families; one config-driven decoder serves them all, they differ in the flags below."""
+
+    LLAMA = "llama"
+    MISTRAL = "mistral"
+    QWEN2 = "qwen2"
+    QWEN3 = "qwen3"
+
+
+@dataclass(frozen=True, slots=True)
+class Llama3RopeScaling:
+    """Llama 3.1's frequency scaling (`rope_type: llama3` in transformers)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinearRopeScaling:
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Everything the decoder needs to be built and the KV cache to be sized."""
+
+    family: Family
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    context_length: int  # tokens the model was trained for
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: Llama3RopeScaling | LinearRopeScaling | None = None
+    # GGUF files carry the scaling as one divisor per rotary frequency (rope_freqs.weight) instead
+    rope_divisors: tuple[float, ...] | None = None
+    tied_embeddings: bool = False
+    qkv_bias: bool = False  # qwen2; llama with attention_bias
+    output_bias: bool = False  # llama with attention_bias: the attention's output projection too
+    mlp_bias: bool = False
+    qk_norm: bool = False  # qwen3: RMS norm per head on q and k before rope
+    sliding_window: int | None = None  # tokens a query sees, itself included
+    sliding_layers: tuple[int, ...] = ()  # layers with the window; all others see everything
