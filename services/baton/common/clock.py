@@ -1,4 +1,5 @@
-"""Time as a dependency. Knows seconds; knows no schedules. Tests inject a clock they move by hand."""
+"""Time as a dependency. Knows seconds; knows no schedules. Tests inject a clock they move by
+hand."""
 
 import time
 from typing import Protocol

@@ -1,8 +1,8 @@
 """Settings: a frozen dataclass read once from flags and environment, every problem in one error.
 
-Each field is the flag `--field-name` and the variable `BATON_FIELD_NAME`; the flag wins. Knows no process:
-argv and environ come in as arguments. A field is declared with `setting(...)`, whose help says meaning,
-unit and why the default is what it is.
+Each field is the flag `--field-name` and the variable `BATON_FIELD_NAME`; the flag wins. Knows no
+process: argv and environ come in as arguments. A field is declared with `setting(...)`, whose help
+says meaning, unit and why the default is what it is.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class Rule:
 
 
 def setting(
-    help: str,
+    meaning: str,
     *,
     default: Any = dataclasses.MISSING,
     at_least: float | None = None,
@@ -37,7 +37,7 @@ def setting(
 ) -> Any:
     """A settings field; without `default` it must be given. Limits are inclusive."""
     return dataclasses.field(
-        default=default, metadata={"rule": Rule(help, at_least=at_least, at_most=at_most)}
+        default=default, metadata={"rule": Rule(meaning, at_least=at_least, at_most=at_most)}
     )
 
 

@@ -1,7 +1,7 @@
 """The one exception tree of Baton, and how each error looks over HTTP and gRPC.
 
-Knows codes and statuses; knows no framework: the router renders `http_status` and `code` into OpenAI's
-error object, the gRPC edge renders `grpc_status`, and both read the same class attributes.
+Knows codes and statuses; knows no framework: the router renders `http_status` and `code` into
+OpenAI's error object, the gRPC edge renders `grpc_status`, and both read the same class attributes.
 
     BatonError
     +-- InvalidRequest            the caller must change something (400)
@@ -17,7 +17,7 @@ error object, the gRPC edge renders `grpc_status`, and both read the same class 
     +-- ModelFileError            a model file is truncated, corrupt or unsupported (500)
     |   +-- ModelSourceError      a model reference is malformed or cannot be fetched (500)
     +-- ConfigError               settings are wrong; lists every problem at once (500)
-    +-- IllegalTransition         a state machine got an event its state does not take: our bug (500)
+    +-- IllegalTransition         an event that its state does not take: our bug (500)
     +-- EngineFailure             a step failed or an invariant broke: our bug (500)
 """
 
@@ -128,7 +128,8 @@ class EngineFailure(BatonError):
 
 
 def error_class(code: str) -> type[BatonError]:
-    """The class whose `code` this is, for errors that crossed a wire; BatonError for an unknown code."""
+    """The class whose `code` this is, for errors that crossed a wire; BatonError for an unknown
+    code."""
     pending: list[type[BatonError]] = [BatonError]
     while pending:
         candidate = pending.pop()

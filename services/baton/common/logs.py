@@ -1,7 +1,7 @@
 """Logs: one JSON object per line on stderr, constant message, variable fields.
 
-`get_log(__name__).info("request finished", request_id=..., tokens=...)`. Knows no destinations beyond the
-stream it is configured with; the pure half never logs.
+`get_log(__name__).info("request finished", request_id=..., tokens=...)`. Knows no destinations
+beyond the stream it is configured with; the pure half never logs.
 """
 
 import json

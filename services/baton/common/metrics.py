@@ -1,8 +1,10 @@
-"""The registry of every metric: name, unit, labels, buckets. A metric exists here before it exists in code.
+"""The registry of every metric: name, unit, labels, buckets. A metric exists here before it exists
+in code.
 
-vLLM's names and buckets where it has the metric, so that its dashboards and the Gateway API endpoint picker
-work with Baton; our own (`baton_`) for hand-off and decisions. Knows no process: each builds a `Metrics`
-over its own registry and reports what concerns it. Labels never carry request ids, keys or prompts.
+vLLM's names and buckets where it has the metric, so that its dashboards and the Gateway API
+endpoint picker work with Baton; our own (`baton_`) for hand-off and decisions. Knows no process:
+each builds a `Metrics` over its own registry and reports what concerns it. Labels never carry
+request ids, keys or prompts.
 """
 
 from collections.abc import Iterable
@@ -111,7 +113,8 @@ class Metrics:
         return generate_latest(self._registry)
 
     def declare(self, names: Iterable[str]) -> None:
-        """Show label-less metrics at zero from the start: an absent series looks like a dead process."""
+        """Show label-less metrics at zero from the start: an absent series looks like a dead
+        process."""
         for name in names:
             if not _SPECS[name].labels:
                 self._labelled(name, _SPECS[name].kind, {})

@@ -1,7 +1,7 @@
 """What goes into the engine and what comes out: values, so that any transport can carry them.
 
-The engine runs on its own thread; commands reach it between steps, events leave after each step in one
-piece. Knows no asyncio and no gRPC.
+The engine runs on its own thread; commands reach it between steps, events leave after each step in
+one piece. Knows no asyncio and no gRPC.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,8 @@ class Tokens:
     finish: FinishReason | None = None
     error: str | None = None  # with FinishReason.ERROR
     cached_tokens: int | None = None  # in the request's first event
-    prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first event, where asked
+    # In the first event, where asked: one per prompt token, the first without logprob.
+    prompt_logprobs: tuple[TokenSample, ...] = ()
 
 
 Event = Reserved | Progress | Tokens
@@ -109,8 +110,11 @@ class EngineLoad:
     running: int
     waiting: int
     blocks_used: int
-    prefill_tokens_waiting: int
-    step: int
+    prefill_tokens_waiting: int  # prompt tokens not computed yet, waiting or in chunks
+    step: int  # model steps since start
+    preemptions: int = 0  # since start
+    prefix_tokens_queried: int = 0  # since start: tokens of admitted requests
+    prefix_tokens_found: int = 0  # since start: those of them that the prefix cache held
 
 
 @dataclass(frozen=True, slots=True)

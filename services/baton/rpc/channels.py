@@ -7,7 +7,8 @@ import grpc
 import grpc.aio
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""A KV frame carries at most 4 MiB of payload; one block of a large model may need more than that."""
+"""A KV frame carries at most 4 MiB of payload; one block of a large model may need more than
+that."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

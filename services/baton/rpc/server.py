@@ -1,4 +1,5 @@
-"""The gRPC server every worker runs: limits, keepalive and one mapping from our errors to status codes.
+"""The gRPC server every worker runs: limits, keepalive and one mapping from our errors to status
+codes.
 
 Knows no service: the caller registers its servicers.
 """

@@ -1,0 +1,92 @@
+"""What the scheduler has to tell: events not yet taken, counters, and the audit of its books.
+
+Knows what happened; decides nothing.
+"""
+
+from collections.abc import Collection, Sequence
+
+from baton.common.errors import EngineFailure
+from baton.engine.blocks import BlockPool
+from baton.engine.messages import EngineLoad, Event, Tokens
+from baton.engine.params import FinishReason, TokenSample
+from baton.engine.request import Phase, Request
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.steps = 0
+        self.preemptions = 0
+        self.prefix_tokens_queried = 0
+        self.prefix_tokens_found = 0
+
+    def note(self, event: Event) -> None:
+        self.events.append(event)
+
+    def tell(
+        self,
+        request: Request,
+        token: TokenSample | None,
+        *,
+        finish: FinishReason | None = None,
+        error: str | None = None,
+    ) -> None:
+        """A Tokens event; the first of a request carries what is said once."""
+        scored: tuple[TokenSample, ...] = ()
+        if not request.announced and token and request.params.prompt_logprobs is not None:
+            scored = (TokenSample(request.prompt[0]), *request.prompt_logprobs)
+        self.events.append(
+            Tokens(
+                request.request_id,
+                tokens=(token,) if token else (),
+                finish=finish,
+                error=error,
+                cached_tokens=None if request.announced else request.cached_tokens,
+                prompt_logprobs=scored,
+            )
+        )
+        request.announced = True
+
+    def take_events(self) -> tuple[Event, ...]:
+        events, self.events = tuple(self.events), []
+        return events
+
+    def load(
+        self, *, running: int, waiting: int, blocks_used: int, prefill_tokens_waiting: int
+    ) -> EngineLoad:
+        return EngineLoad(
+            running,
+            waiting,
+            blocks_used,
+            prefill_tokens_waiting,
+            self.steps,
+            self.preemptions,
+            self.prefix_tokens_queried,
+            self.prefix_tokens_found,
+        )
+
+    def audit(
+        self,
+        requests: Collection[Request],
+        waiting: Sequence[Request],
+        running: Sequence[Request],
+        pool: BlockPool,
+    ) -> None:
+        """Check that every request is where its phase says, with the blocks it needs."""
+        pool.audit(request.block_table for request in requests)
+        for request in requests:
+            name, phase = request.request_id, request.phase
+            if (request in waiting) != (phase is Phase.WAITING):
+                raise EngineFailure(f"{name} is {phase.value} but the queue says otherwise")
+            if (request in running) != (phase is Phase.RUNNING):
+                raise EngineFailure(f"{name} is {phase.value} but the batch says otherwise")
+            if phase is Phase.FINISHED:
+                raise EngineFailure(f"{name} is finished and still known")
+            if phase is Phase.WAITING and (request.block_table or request.computed):
+                raise EngineFailure(f"{name} waits and holds blocks")
+            if phase is Phase.RUNNING and request.pending < 1:
+                raise EngineFailure(f"{name} runs with nothing to compute")
+            if len(request.block_table) < pool.blocks_for(request.computed):
+                raise EngineFailure(f"{name} has computed more than its blocks hold")
+            if request.sealed_blocks * pool.block_size > request.computed:
+                raise EngineFailure(f"{name} shares a block that is not full")

@@ -1,0 +1,346 @@
+"""Who computes what in the next step: plan, then commit what the step found.
+
+One token budget per step, shared by decode (one token each, first) and prefill (chunks of what is
+left, oldest first). Waiting requests are admitted in order of arrival when the pool has blocks for
+everything they know; when a decode needs a block and none is free, the youngest running request is
+preempted and recomputed later. Decides only: knows no tensors, threads, clock or transport.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from baton.common.errors import IllegalTransition, InvalidRequest, PromptTooLong
+from baton.engine.batch import SliceResult
+from baton.engine.blocks import BlockPool
+from baton.engine.identity import root_id
+from baton.engine.ledger import Ledger
+from baton.engine.messages import EngineLoad, Event, Progress, Reserved, Submit
+from baton.engine.params import FinishReason, TokenSample
+from baton.engine.request import Happening, Phase, Request
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """`token_budget` bounds a step's duration; `sequences_max` its batch and the blocks in play."""
+
+    token_budget: int
+    sequences_max: int
+    context_length_max: int  # tokens; the smaller of what the model and the pool can hold
+
+    def __post_init__(self) -> None:
+        if self.token_budget < self.sequences_max:
+            raise ValueError("token_budget must give every sequence at least one token a step")
+
+
+@dataclass(frozen=True, slots=True)
+class KvIdentity:
+    """What the root of every block id is made of, besides the tenant's salt."""
+
+    model_revision: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSlice:
+    """The next `length` uncomputed tokens of `request`."""
+
+    request: Request
+    length: int
+
+    @property
+    def samples(self) -> bool:
+        return self.length == self.request.pending
+
+
+class Scheduler:
+    def __init__(
+        self,
+        limits: SchedulerLimits,
+        pool: BlockPool,
+        identity: KvIdentity,
+        eos_token_ids: Sequence[int],
+    ) -> None:
+        self.limits = limits
+        self.eos_token_ids = tuple(eos_token_ids)
+        self._pool = pool
+        self._identity = identity
+        self._requests: dict[str, Request] = {}  # every request that is not finished
+        self._waiting: deque[Request] = deque()  # in order of arrival; the preempted go in front
+        self._running: list[Request] = []  # in order of admission
+        self._awaiting: set[str] = set()  # ids of requests whose KV is on its way
+        self._blocked = False  # the last plan found nothing to do: only a command can change that
+        self._ledger = Ledger()
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def submit(self, command: Submit) -> None:
+        """Queue a request. PromptTooLong or InvalidRequest if it can never run."""
+        length = len(command.prompt) + len(command.output)
+        if command.request_id in self._requests:
+            raise InvalidRequest(f"request id {command.request_id} is in use")
+        if not command.prompt:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        if length >= self.limits.context_length_max:
+            raise PromptTooLong(
+                f"the prompt has {length} tokens; at most {self.limits.context_length_max - 1} "
+                "leave room for an answer",
+                param="prompt",
+            )
+        root = root_id(
+            model_revision=self._identity.model_revision,
+            dtype=self._identity.dtype,
+            block_size=self._pool.block_size,
+            cache_salt=command.cache_salt,
+        )
+        request = Request(
+            command.request_id,
+            command.prompt,
+            command.params,
+            root,
+            output=list(command.output),
+            remote=command.remote,
+            export=command.export,
+        )
+        self._requests[request.request_id] = request
+        self._waiting.append(request)
+        self._blocked = False
+
+    def cancel(self, request_id: str, reason: FinishReason) -> None:
+        request = self._requests.get(request_id)
+        if request is not None:
+            self._finish(request, reason)
+
+    def kv_arrived(self, request_id: str, blocks: int) -> None:
+        request = self._expecting(request_id, Happening.KV_READY)
+        if request is not None:
+            arrived = min(blocks * self._pool.block_size, request.length)
+            request.computed = max(request.computed, arrived)
+
+    def kv_complete(self, request_id: str, token: TokenSample, cached_tokens: int) -> None:
+        request = self._expecting(request_id, Happening.KV_READY)
+        if request is None:
+            return
+        request.advance(Happening.KV_READY)
+        self._enter_batch(request)
+        request.cached_tokens = max(request.cached_tokens or 0, cached_tokens)
+        request.computed = request.length
+        self._seal(request)
+        self._take_token(request, token)
+
+    def kv_lost(self, request_id: str) -> None:
+        request = self._expecting(request_id, Happening.KV_LOST)
+        if request is None:
+            return
+        request.advance(Happening.KV_LOST)
+        self._enter_batch(request)
+        # Whatever arrived, the last known token must be computed here: its logits give the next
+        # one.
+        request.computed = min(request.computed, request.length - 1)
+        self._seal(request)
+
+    def release(self, request_id: str) -> None:
+        """End an export; one that is still computing ends as cancelled."""
+        request = self._requests.get(request_id)
+        if request is not None and request.phase is Phase.HELD:
+            self._drop(request)
+        elif request is not None:
+            self._finish(request, FinishReason.CANCELLED)
+
+    # -- a step -------------------------------------------------------------------------------
+
+    def plan(self) -> list[PlannedSlice]:
+        """Choose the slices of the next step; empty when nothing can be computed now."""
+        budget = self.limits.token_budget
+        decoding = [request for request in self._running if request.pending == 1]
+        planned: list[PlannedSlice] = []
+        preempted = False
+        for request in decoding:
+            if request.phase is not Phase.RUNNING:
+                continue  # preempted for an older one a moment ago
+            preempted |= self._make_room(request)
+            if request.phase is Phase.RUNNING:
+                planned.append(PlannedSlice(request, 1))
+        planned = [piece for piece in planned if piece.request.phase is Phase.RUNNING]
+        budget -= len(planned)
+        for request in self._running:
+            if request.pending > 1 and budget > 0:
+                piece = PlannedSlice(request, min(request.pending, budget))
+                planned.append(piece)
+                budget -= piece.length
+        if not preempted:
+            planned.extend(self._admit(budget))
+        self._blocked = not planned and not preempted
+        return planned
+
+    def commit(self, planned: Sequence[PlannedSlice], results: Sequence[SliceResult]) -> None:
+        """Take in what the step computed, in the order of the plan."""
+        self._ledger.steps += 1
+        for piece, result in zip(planned, results, strict=True):
+            request, samples = piece.request, piece.samples
+            if result.error is not None:
+                self._finish(request, FinishReason.ERROR, error=result.error)
+                continue
+            request.computed += piece.length
+            request.prompt_logprobs.extend(result.prompt_logprobs)
+            self._seal(request)
+            if request.export:
+                self._report_progress(request)
+            if samples:
+                assert result.sample is not None
+                self._take_token(request, result.sample)
+
+    def take_events(self) -> tuple[Event, ...]:
+        return self._ledger.take_events()
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _expecting(self, request_id: str, happening: Happening) -> Request | None:
+        """The request awaiting KV; None if it has ended meanwhile (a cancel may cross)."""
+        request = self._requests.get(request_id)
+        if request is not None and request.phase is not Phase.AWAITING_KV:
+            raise IllegalTransition("request", request.phase.value, happening.value)
+        return request
+
+    def _make_room(self, request: Request) -> bool:
+        """See that the block of the next token is in the table; preempt for it. True if any was."""
+        preempted = False
+        while len(request.block_table) * self._pool.block_size <= request.computed:
+            if self._pool.free_count:
+                request.block_table.extend(self._pool.allocate(1))
+                break
+            # Exports are never victims: their blocks are being read, and they never grow.
+            victim = next(other for other in reversed(self._running) if not other.export)
+            self._preempt(victim)
+            preempted = True
+            if victim is request:
+                break
+        return preempted
+
+    def _preempt(self, request: Request) -> None:
+        request.advance(Happening.PREEMPT)
+        self._ledger.preemptions += 1
+        self._running.remove(request)
+        self._free(request)
+        request.prompt_logprobs.clear()
+        self._waiting.appendleft(request)
+
+    def _admit(self, budget: int) -> list[PlannedSlice]:
+        planned: list[PlannedSlice] = []
+        while self._waiting and self._seats_free():
+            request = self._waiting[0]
+            if (not request.remote and budget <= 0) or not self._reserve(request):
+                break
+            self._waiting.popleft()
+            if request.remote:
+                request.advance(Happening.EXPECT_KV)
+                request.remote = False  # once only: after a preemption it is computed here
+                self._awaiting.add(request.request_id)
+                held = request.computed // self._pool.block_size
+                table = tuple(request.block_table)
+                self._ledger.note(Reserved(request.request_id, table, held))
+                continue
+            request.advance(Happening.ADMIT)
+            self._running.append(request)
+            if request.export and request.computed:
+                self._report_progress(request)
+            piece = PlannedSlice(request, min(request.pending, budget))
+            planned.append(piece)
+            budget -= piece.length
+        return planned
+
+    def _seats_free(self) -> bool:
+        return len(self._running) + len(self._awaiting) < self.limits.sequences_max
+
+    def _enter_batch(self, request: Request) -> None:
+        self._awaiting.discard(request.request_id)
+        self._running.append(request)
+
+    def _reserve(self, request: Request) -> bool:
+        """Give a waiting request blocks for all it knows, shared where cached. False: no room."""
+        pool = self._pool
+        # At least the last known token is computed anew, for its logits; scoring a prompt needs
+        # all.
+        shareable = (request.length - 1) // pool.block_size
+        if request.params.prompt_logprobs is not None:
+            shareable = 0
+        ids = request.block_ids(shareable, pool.block_size)
+        hits = ids[: pool.count_cached(ids)]
+        needed = pool.blocks_for(request.length) - len(hits)
+        # Every running request may need a block soon: admitting into that room would only preempt.
+        headroom = len(self._running)
+        if needed + headroom > pool.free_count - pool.count_idle(hits):
+            return False
+        request.block_table = pool.share(hits) + pool.allocate(needed)
+        request.computed = len(hits) * pool.block_size
+        request.sealed_blocks = len(hits)
+        if request.cached_tokens is None:
+            request.cached_tokens = min(request.computed, len(request.prompt))
+            self._ledger.prefix_tokens_queried += request.length
+            self._ledger.prefix_tokens_found += request.computed
+        return True
+
+    def _seal(self, request: Request) -> None:
+        full = request.computed // self._pool.block_size
+        if full > request.sealed_blocks:
+            ids = request.block_ids(full, self._pool.block_size)
+            for index in range(request.sealed_blocks, full):
+                self._pool.seal(request.block_table[index], ids[index])
+            request.sealed_blocks = full
+
+    def _report_progress(self, request: Request) -> None:
+        table = tuple(request.block_table)
+        self._ledger.note(Progress(request.request_id, request.computed, table))
+
+    def _take_token(self, request: Request, token: TokenSample) -> None:
+        request.output.append(token.token_id)
+        if request.export:
+            self._ledger.tell(request, token)
+            request.advance(Happening.HOLD)
+            self._running.remove(request)
+            return
+        reason = request.finish_reason(self.eos_token_ids, self.limits.context_length_max)
+        self._ledger.tell(request, token, finish=reason)
+        if reason is not None:
+            self._drop(request)
+
+    def _finish(self, request: Request, reason: FinishReason, error: str | None = None) -> None:
+        self._ledger.tell(request, None, finish=reason, error=error)
+        self._drop(request)
+
+    def _drop(self, request: Request) -> None:
+        if request.phase is Phase.RUNNING:
+            self._running.remove(request)
+        elif request.phase is Phase.WAITING:
+            self._waiting.remove(request)
+        self._awaiting.discard(request.request_id)
+        self._blocked = False
+        request.advance(Happening.FINISH)
+        self._free(request)
+        del self._requests[request.request_id]
+
+    def _free(self, request: Request) -> None:
+        self._pool.release(request.block_table)
+        request.block_table = []
+        request.computed = request.sealed_blocks = 0
+
+    # -- what others may know -----------------------------------------------------------------
+
+    def has_work(self) -> bool:
+        """Whether a step could compute, reserve or report anything."""
+        queued = self._waiting and not self._blocked
+        return bool(self._running or queued or self._ledger.events)
+
+    def load(self) -> EngineLoad:
+        waiting = sum(request.length for request in self._waiting)
+        chunked = sum(request.pending for request in self._running if request.pending > 1)
+        return self._ledger.load(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            blocks_used=self._pool.held_count,
+            prefill_tokens_waiting=waiting + chunked,
+        )
+
+    def audit(self) -> None:
+        """Check the pool and the requests against each other. Raises EngineFailure."""
+        self._ledger.audit(self._requests.values(), self._waiting, self._running, self._pool)
