@@ -12,6 +12,7 @@ from baton.engine.messages import (
     KvArrived,
     KvComplete,
     KvLost,
+    Progress,
     Release,
     Reserved,
     Submit,
@@ -22,7 +23,7 @@ from baton.engine.scheduler import KvIdentity, Scheduler, SchedulerLimits
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.fake_runner import EOS, FakeRunner, next_token, solo_output
+from support.fake_runner import EOS, FakeRunner, next_token, prefix_hash, solo_output
 
 BLOCK_SIZE = 4
 STEPS_MAX = 5000  # a drain that needs more is a livelock
@@ -38,6 +39,7 @@ class Expected:
     finish: FinishReason | None = None
     asked_to_end: FinishReason | None = None
     held: bool = False
+    progress: Progress | None = None
 
 
 class EngineSchedules(RuleBasedStateMachine):
@@ -92,6 +94,8 @@ class EngineSchedules(RuleBasedStateMachine):
             assert expected.finish is None, "an event after the last one"
             if isinstance(event, Reserved):
                 expected.reserved = event
+            elif isinstance(event, Progress):
+                expected.progress = event
             elif isinstance(event, Tokens):
                 expected.output.extend(token.token_id for token in event.tokens)
                 expected.finish = event.finish
@@ -164,6 +168,17 @@ class EngineSchedules(RuleBasedStateMachine):
             self.engine.audit()
             assert self.runner.largest_step_tokens <= self.token_budget
 
+    @invariant()
+    def what_a_sender_would_read_is_there(self) -> None:
+        for name, expected in getattr(self, "requests", {}).items():
+            event = expected.progress
+            if event is None or expected.finish is not None or name in self.cancelled:
+                continue
+            tokens = [*expected.prompt, *expected.output][: event.computed_tokens]
+            for position in range(event.computed_tokens):
+                held = self.runner.cell(event.block_table, position)
+                assert held == prefix_hash(tokens[: position + 1])
+
     def teardown(self) -> None:
         if not hasattr(self, "engine"):
             return
@@ -183,7 +198,7 @@ class EngineSchedules(RuleBasedStateMachine):
 
 TestEngineSchedules = EngineSchedules.TestCase
 TestEngineSchedules.settings = settings(
-    max_examples=400,
+    max_examples=300,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),

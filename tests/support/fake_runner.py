@@ -70,7 +70,7 @@ class FakeRunner:
     def _compute(self, piece: BatchSlice) -> SliceResult:
         tokens = self.full_prefix(piece.request_id)[: piece.start]
         for position in range(piece.start):
-            assert self._cell(piece.block_table, position) == prefix_hash(tokens[: position + 1]), (
+            assert self.cell(piece.block_table, position) == prefix_hash(tokens[: position + 1]), (
                 f"{piece.request_id}: wrong KV at position {position}"
             )
         for offset, token in enumerate(piece.token_ids):
@@ -88,7 +88,7 @@ class FakeRunner:
     def full_prefix(self, request_id: str) -> list[int]:
         return list(self._known[request_id])
 
-    def _cell(self, table: Sequence[int], position: int) -> bytes:
+    def cell(self, table: Sequence[int], position: int) -> bytes:
         return self.cells[table[position // self.block_size]][position % self.block_size]
 
     def _write(self, table: Sequence[int], position: int, value: bytes) -> None:

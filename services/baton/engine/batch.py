@@ -1,7 +1,8 @@
 """What one engine step asks of the runner, and what it gets back: flat, device-free values.
 
-The scheduler's plan becomes a `StepBatch`; a runner turns it into tensors, runs the model once over all
-rows of all requests and samples. Fused kernels and CUDA graphs fit behind this one call. Knows no torch.
+The scheduler's plan becomes a `StepBatch`; a runner turns it into tensors, runs the model once over
+all rows of all requests and samples. Fused kernels and CUDA graphs fit behind this one call. Knows
+no torch.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ class SampleRequest:
 class BatchSlice:
     """One request's share of a step: tokens at positions start .. start + len(tokens) - 1.
 
-    Positions below `start` are in the KV cache already. `block_table` covers every position of the slice.
+    Positions below `start` are in the KV cache already. `block_table` covers every position of the
+    slice.
     """
 
     request_id: str
@@ -71,15 +73,16 @@ class Runner(Protocol):
     """Computes one step. Called from the engine's thread only."""
 
     def run(self, batch: StepBatch) -> list[SliceResult]:
-        """Write the slices' KV into the cache, return one result per slice. Raises EngineFailure."""
+        """Write the slices' KV into the cache, return one result per slice. Raises
+        EngineFailure."""
         ...
 
 
 class KvStore(Protocol):
     """The bytes of KV blocks, for the hand-off. [layer][k,v][block][slot][head][dim], device order.
 
-    Blocks being read or written are reserved by the caller: no step touches them meanwhile, so both calls
-    are safe beside a running step.
+    Blocks being read or written are reserved by the caller: no step touches them meanwhile, so both
+    calls are safe beside a running step.
     """
 
     def read_blocks(self, block_ids: Sequence[int]) -> bytes: ...

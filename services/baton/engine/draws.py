@@ -1,6 +1,7 @@
 """Counter-based randomness: one uniform draw per (seed, position), the same on every worker.
 
-Knows no generator state, so a request that moves, is preempted or is resumed draws what it would have drawn.
+Knows no generator state, so a request that moves, is preempted or is resumed draws what it would
+have drawn.
 """
 
 from hashlib import blake2b

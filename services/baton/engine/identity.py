@@ -1,7 +1,7 @@
 """The identity of KV: one 128-bit hash chain that router and workers compute alike.
 
-Block i's id is H(id of block i-1, its tokens); the root binds everything that makes KV differ although
-the tokens are equal. Pure; knows no pool and no wire format.
+Block i's id is H(id of block i-1, its tokens); the root binds everything that makes KV differ
+although the tokens are equal. Pure; knows no pool and no wire format.
 """
 
 from array import array

@@ -1,6 +1,7 @@
 """How a request wants its tokens chosen, and what a chosen token looks like. Pure values.
 
-Knows no tensors and no HTTP: the router turns OpenAI fields into `SamplingParams`, the sampler reads them.
+Knows no tensors and no HTTP: the router turns OpenAI fields into `SamplingParams`, the sampler
+reads them.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ TEMPERATURE_GREEDY = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Fields carry OpenAI's and vLLM's names and meanings; the router has already checked their ranges."""
+    """Fields carry OpenAI's and vLLM's names and meanings; the router has already checked their
+    ranges."""
 
     max_tokens: int  # output tokens, at least 1
     min_tokens: int = 0  # before these, no stop token ends the request (their logits are masked)

@@ -1,0 +1,23 @@
+"""What holds for every test: unit and property tests reach no network."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+BARRED_FOLDERS = ("unit", "property", "simulation")
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that needs a socket is an integration test: it fails here, on any machine."""
+    folder = request.path.relative_to(TESTS).parts[0]
+    if folder not in BARRED_FOLDERS:
+        return
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("unit tests open no sockets")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "bind", refuse)
