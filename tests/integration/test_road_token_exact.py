@@ -1,0 +1,154 @@
+"""Token for token what transformers says: computed on decode alone and through the hand-off, with
+chunks of one block, of an odd size and of the whole prompt, with cold, partial and full prefix hits
+on either side.
+
+Tolerance: log-probabilities within 1e-4 of transformers' (both float32; measured worst on these
+models: a few 1e-6 to 1e-5). Greedy margins of the chosen prompts are checked to be far above that.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from baton.engine.params import SamplingParams
+from support.road import Answer, open_road
+from support.tiny_models import tiny_model
+from support.transformers_oracle import Continuation, Oracle
+
+LOGPROB_TOLERANCE = 1e-4
+COUNT = 24
+PARAMS = SamplingParams(max_tokens=COUNT, temperature=0.0, ignore_eos=True, logprobs=5)
+FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3")
+CHUNKS = {"one-block": 16, "odd": 13, "whole": 512}
+
+
+def prompt(length: int, salt: int = 0) -> list[int]:
+    """Any ids of the tiny vocabulary but the special ones."""
+    return [3 + (salt * 101 + index * index * 7 + index * 13) % 290 for index in range(length)]
+
+
+# 51 tokens: three full blocks and a part. The second shares 32 tokens, two blocks, with the first.
+FIRST = prompt(51)
+SECOND = FIRST[:32] + prompt(30, salt=5)
+WHOLE_BLOCKS = prompt(48, salt=9)
+
+
+def check(answer: Answer, expected: Continuation) -> None:
+    assert expected.margin > 10 * LOGPROB_TOLERANCE, "the prompt is too near a tie to prove much"
+    assert answer.error == ""
+    assert answer.tokens == expected.tokens
+    for sample, row in zip(answer.samples, expected.logprobs, strict=True):
+        assert sample.logprob == pytest.approx(float(row[sample.token_id]), abs=LOGPROB_TOLERANCE)
+        best = torch.topk(row, 5)
+        for entry, value in zip(sample.top, best.values, strict=True):
+            assert entry.logprob == pytest.approx(float(value), abs=LOGPROB_TOLERANCE)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS.values(), ids=CHUNKS.keys())
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_every_path_says_what_transformers_says(
+    family: str, chunk: int, tmp_path: Path
+) -> None:
+    model = tiny_model(family, tmp_path)
+    oracle = Oracle(model)
+    first, second = oracle.greedy(FIRST, COUNT), oracle.greedy(SECOND, COUNT)
+    whole = oracle.greedy(WHOLE_BLOCKS, COUNT)
+    async with open_road(model, prefill=1, decode=3, step_tokens_max=chunk) as road:
+        # Computed on decode alone.
+        local = await road.ask(FIRST, PARAMS, decode=0, prefill=None)
+        check(local, first)
+        assert (local.path, local.cached_tokens) == ("local:no_prefill", 0)
+        again = await road.ask(FIRST, PARAMS, decode=0, prefill=None)
+        check(again, first)
+        assert again.cached_tokens == 48
+        partial = await road.ask(SECOND, PARAMS, decode=0, prefill=None)
+        check(partial, second)
+        assert partial.cached_tokens == 32
+
+        # Through the hand-off, cold on both sides, then partial on both.
+        cold = await road.ask(FIRST, PARAMS, decode=1)
+        check(cold, first)
+        assert (cold.path, cold.cached_tokens) == ("remote", 0)
+        both = await road.ask(SECOND, PARAMS, decode=1)
+        check(both, second)
+        assert (both.path, both.cached_tokens) == ("remote", 32)
+
+        # Prefill has everything, decode nothing; then decode has all but the last tokens.
+        warm = await road.ask(FIRST, PARAMS, decode=2)
+        check(warm, first)
+        assert (warm.path, warm.cached_tokens) == ("remote", 48)
+        held = await road.ask(FIRST, PARAMS, decode=2)
+        check(held, first)
+        assert (held.path, held.cached_tokens) == ("local:cached", 48)
+
+        # Decode holds a part that prefill does not: its blocks are skipped, not sent.
+        ahead = await road.ask(WHOLE_BLOCKS, PARAMS, decode=0)
+        check(ahead, whole)
+        assert ahead.path == "remote"
+        mixed = await road.ask(SECOND + prompt(40, salt=3), PARAMS, decode=0)
+        check(mixed, oracle.greedy(SECOND + prompt(40, salt=3), COUNT))
+        assert mixed.path == "remote"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+async def test_seeded_sampling_draws_the_same_on_every_path(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family, tmp_path)
+    params = SamplingParams(
+        max_tokens=COUNT,
+        temperature=1.1,
+        top_p=0.95,
+        top_k=60,
+        presence_penalty=0.3,
+        frequency_penalty=0.2,
+        repetition_penalty=1.1,
+        seed=2**63 + 17,
+        ignore_eos=True,
+    )
+    async with open_road(model, prefill=1, decode=2) as road:
+        local = await road.ask(FIRST, params, decode=0, prefill=None)
+        remote = await road.ask(FIRST, params, decode=1)
+        assert remote.path == "remote"
+        assert len(local.tokens) == COUNT
+        assert remote.tokens == local.tokens
+        # A request that moves on with part of its output goes on as if nothing had happened.
+        for spent in (1, 7):
+            for prefill in (0, None):
+                rest = await road.ask(
+                    FIRST, params, decode=1, prefill=prefill, output=local.tokens[:spent]
+                )
+                assert rest.tokens == local.tokens[spent:]
+
+
+@pytest.mark.parametrize("prefill", [None, 0], ids=["aggregated", "hand-off"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+async def test_preempted_requests_say_what_they_would_have_said(
+    family: str, prefill: int | None, tmp_path: Path
+) -> None:
+    model = tiny_model(family, tmp_path)
+    oracle = Oracle(model)
+    prompts = [prompt(30, salt=salt) for salt in (1, 2, 3, 4)]
+    expected = [oracle.greedy(tokens, COUNT) for tokens in prompts]
+    async with open_road(model, decode=1, decode_blocks=11) as road:
+        answers = [await road.start(tokens, PARAMS, prefill=prefill) for tokens in prompts]
+        for answer in answers:
+            await answer.done.wait()
+        assert road.decode[0].preemptions > 0
+    for answer, continuation in zip(answers, expected, strict=True):
+        check(answer, continuation)
+
+
+async def test_prompt_logprobs_are_those_of_transformers(tmp_path: Path) -> None:
+    model = tiny_model("llama", tmp_path)
+    rows = torch.log_softmax(Oracle(model).logits(FIRST), dim=-1)
+    params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=1, prompt_logprobs=2)
+    async with open_road(model, step_tokens_max=16) as road:
+        await road.ask(FIRST, PARAMS, prefill=None)  # a prefix in the cache must not shorten it
+        answer = await road.ask(FIRST, params)
+    assert answer.path == "local:prompt_logprobs"
+    assert [sample.token_id for sample in answer.prompt_logprobs] == FIRST
+    assert answer.prompt_logprobs[0].logprob is None
+    for position, sample in enumerate(answer.prompt_logprobs[1:]):
+        expected = float(rows[position, FIRST[position + 1]])
+        assert sample.logprob == pytest.approx(expected, abs=LOGPROB_TOLERANCE)
+        best = torch.topk(rows[position], 2)
+        assert [entry.token_id for entry in sample.top] == best.indices.tolist()
