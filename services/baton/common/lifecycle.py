@@ -1,7 +1,8 @@
 """From the first signal to the exit: a polite request to stop, and the way to insist.
 
-SIGTERM or Ctrl-C asks the process to drain; a second one ends it at once. Knows signals and exit
-codes; knows nothing of what there is to drain.
+In service, SIGTERM or Ctrl-C asks the process to drain and a second one ends it at once; before
+that there is nothing to drain and the first one ends it. Knows signals and exit codes; knows
+nothing of the work.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ class Shutdown:
 
     def __init__(self, *, exit_at_once: Callable[[int], object] = os._exit) -> None:
         self._requested = asyncio.Event()
+        self._in_service = False
         self._exit_at_once = exit_at_once
 
     @property
@@ -27,14 +29,19 @@ class Shutdown:
         return self._requested.is_set()
 
     def install(self, signals: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
-        """Take over `signals` on the running loop."""
+        """Take over `signals` on the running loop. As process 1 of a container we must: the kernel
+        drops its signals otherwise."""
         loop = asyncio.get_running_loop()
         for number in signals:
             loop.add_signal_handler(number, self.request, number)
 
+    def enter_service(self) -> None:
+        """From now on there is work that deserves to be finished."""
+        self._in_service = True
+
     def request(self, number: int) -> None:
-        """Ask to stop; asked twice, leave without draining."""
-        if self._requested.is_set():
+        """Ask to stop; asked twice, or before service, leave without draining."""
+        if self._requested.is_set() or not self._in_service:
             self._exit_at_once(SIGNALLED_EXIT_BASE + number)
         self._requested.set()
 

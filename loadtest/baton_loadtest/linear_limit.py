@@ -1,0 +1,90 @@
+"""The upper limit of decoding on this machine: the model's linear layers and nothing else.
+
+A decode step of M requests multiplies M rows with every weight of the model once; whatever else a
+server does comes on top. So `M / seconds of one such pass` is the tokens per second that no server
+with these kernels can beat, measured in the same run and on the same cores as the server itself.
+Weights are random: the time of a product does not depend on its numbers.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from baton.common.clock import Clock
+from baton.engine.quant.linear import Linear, make_linear
+from baton.engine.quant.quantization import Quantization
+from baton.model.config import ModelConfig
+
+PASSES_MIN = 5
+"""A median over fewer would still be moved by one interruption."""
+
+MEASURE_S = 2.0
+"""Per batch size; passes of a small model take 10 to 100 ms, so this gives tens of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearLimit:
+    rows: int  # M: requests decoding at once
+    pass_s: float  # seconds of one pass, median
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.rows / self.pass_s
+
+
+def layer_shapes(config: ModelConfig) -> tuple[tuple[int, int], ...]:
+    """(out, in) of each product of one layer, fused as the engine fuses them: qkv, o, gate-up,
+    down.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    q, kv = config.heads * config.head_size, config.kv_heads * config.head_size
+    return ((q + 2 * kv, hidden), (hidden, q), (2 * inner, hidden), (hidden, inner))
+
+
+def measure_limits(
+    config: ModelConfig,
+    quantization: Quantization,
+    batch_sizes: Sequence[int],
+    *,
+    threads: int,
+    clock: Clock,
+) -> tuple[LinearLimit, ...]:
+    """One limit per batch size. Holds the model's linear weights in memory meanwhile."""
+    torch.set_num_threads(threads)
+    products = _products(config, quantization)
+    with torch.inference_mode():
+        return tuple(_limit(products, rows, clock) for rows in batch_sizes)
+
+
+def _products(config: ModelConfig, quantization: Quantization) -> list[tuple[Linear, int]]:
+    """Every linear layer of the model, distinct in memory as in the model, with its input width."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [*layer_shapes(config) * config.layers, (config.vocab_size, config.hidden_size)]
+    return [
+        (make_linear(torch.randn(shape, generator=generator), None, quantization), shape[1])
+        for shape in shapes
+    ]
+
+
+def _limit(products: Sequence[tuple[Linear, int]], rows: int, clock: Clock) -> LinearLimit:
+    inputs = {width: torch.randn(rows, width) for _, width in products}  # [M, in]
+
+    def one_pass() -> None:
+        for linear, width in products:
+            linear(inputs[width])
+
+    one_pass()  # the first one allocates and lets oneDNN choose its kernels
+    return LinearLimit(rows, median_duration_s(one_pass, clock))
+
+
+def median_duration_s(work: Callable[[], None], clock: Clock) -> float:
+    """Repeats `work` for MEASURE_S, at least PASSES_MIN times."""
+    durations_s: list[float] = []
+    began_s = now_s = clock.monotonic_s()
+    while len(durations_s) < PASSES_MIN or now_s - began_s < MEASURE_S:
+        work()
+        ended_s = clock.monotonic_s()
+        durations_s.append(ended_s - now_s)
+        now_s = ended_s
+    return statistics.median(durations_s)

@@ -1,0 +1,27 @@
+"""What a number was measured on, in one line.
+
+Reads the system; knows nothing of the measurement.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def machine_line() -> str:
+    """CPU model and usable cores, such as `Intel(R) Xeon(R) Processor, 2 cores, Linux`."""
+    return f"{cpu_model()}, {usable_cores()} cores, {platform.system()}"
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_model() -> str:
+    if CPU_FACTS.exists():
+        for line in CPU_FACTS.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

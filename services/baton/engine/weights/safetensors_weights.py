@@ -1,0 +1,56 @@
+"""The decoder's weights out of a Hugging Face model directory of safetensors files.
+
+Knows transformers' tensor names; knows nothing of shards.
+"""
+
+import torch
+
+from baton.common.errors import ModelFileError
+from baton.engine.weights.dequantize import dequantize
+from baton.engine.weights.parts import Part, check_shape, part_shape
+from baton.model.config import ModelConfig
+from baton.model.ggml import GgmlType
+from baton.model.safetensors_index import SafetensorsFiles
+
+_NAMES = {
+    Part.EMBEDDING: "model.embed_tokens.weight",
+    Part.FINAL_NORM: "model.norm.weight",
+    Part.LM_HEAD: "lm_head.weight",
+    Part.ATTENTION_NORM: "model.layers.{}.input_layernorm.weight",
+    Part.Q: "model.layers.{}.self_attn.q_proj.weight",
+    Part.K: "model.layers.{}.self_attn.k_proj.weight",
+    Part.V: "model.layers.{}.self_attn.v_proj.weight",
+    Part.Q_BIAS: "model.layers.{}.self_attn.q_proj.bias",
+    Part.K_BIAS: "model.layers.{}.self_attn.k_proj.bias",
+    Part.V_BIAS: "model.layers.{}.self_attn.v_proj.bias",
+    Part.Q_NORM: "model.layers.{}.self_attn.q_norm.weight",
+    Part.K_NORM: "model.layers.{}.self_attn.k_norm.weight",
+    Part.OUTPUT: "model.layers.{}.self_attn.o_proj.weight",
+    Part.OUTPUT_BIAS: "model.layers.{}.self_attn.o_proj.bias",
+    Part.MLP_NORM: "model.layers.{}.post_attention_layernorm.weight",
+    Part.GATE: "model.layers.{}.mlp.gate_proj.weight",
+    Part.UP: "model.layers.{}.mlp.up_proj.weight",
+    Part.DOWN: "model.layers.{}.mlp.down_proj.weight",
+    Part.GATE_BIAS: "model.layers.{}.mlp.gate_proj.bias",
+    Part.UP_BIAS: "model.layers.{}.mlp.up_proj.bias",
+    Part.DOWN_BIAS: "model.layers.{}.mlp.down_proj.bias",
+}
+# Plain floats lie in both formats alike.
+_PLAIN = {"F32": GgmlType.F32, "F16": GgmlType.F16, "BF16": GgmlType.BF16}
+
+
+class SafetensorsWeights:
+    def __init__(self, files: SafetensorsFiles, config: ModelConfig) -> None:
+        self._files, self._config = files, config
+
+    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
+        """The tensor in float32. Raises ModelFileError, naming file and tensor."""
+        name = _NAMES[part].format(layer)
+        entry = self._files.tensors.get(name)
+        if entry is None:
+            raise ModelFileError(f"{self._anywhere()}: tensor {name} is missing")
+        check_shape(entry.file.name, name, entry.shape, part_shape(part, self._config))
+        return dequantize(self._files.tensor_bytes(name), _PLAIN[entry.dtype], entry.shape)
+
+    def _anywhere(self) -> str:
+        return ", ".join(sorted({entry.file.name for entry in self._files.tensors.values()}))

@@ -1,0 +1,131 @@
+"""From updates to pieces: the text and tokens each choice of a plan gains, in order of arrival.
+
+Detokenizes, cuts at stop strings and merges the choices of one request into one stream of pieces.
+Knows no HTTP and no JSON.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from baton.engine.params import FinishReason, TokenSample
+from baton.router.detokenize import Detokenizer, TokenBytes
+from baton.router.openai.plan import Choice, Plan
+from baton.router.work import Update, Work
+
+PIECES_WAITING_MAX = 64
+"""Per request with several choices: enough that no choice waits for a client that reads."""
+
+
+class Runs(Protocol):
+    """The dispatcher, as seen from here."""
+
+    def run(self, work: Work) -> AsyncGenerator[Update, None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one choice gained."""
+
+    index: int
+    text: str
+    samples: tuple[TokenSample, ...]  # the tokens behind the text, the finishing one included
+    finish: FinishReason | None = None  # STOP or LENGTH, in the choice's last piece
+    cached_tokens: int = 0  # of the prompt, in the first piece
+    prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first piece, where asked
+
+
+async def generate(
+    plan: Plan, runs: Runs, tokenizer: TokenBytes, *, plan_id: str, deadline_s: float
+) -> AsyncGenerator[Piece, None]:
+    """Pieces of all choices. Closing the generator cancels the work; an error of one choice ends
+    them all."""
+    choices = [
+        _pieces(
+            choice,
+            runs,
+            tokenizer,
+            Work(
+                work_id=f"{plan_id}-{choice.index}",
+                prompt=choice.prompt.token_ids,
+                params=choice.params,
+                deadline_s=deadline_s,
+                cache_salt=plan.cache_salt,
+            ),
+        )
+        for choice in plan.choices
+    ]
+    async with aclosing(choices[0] if len(choices) == 1 else _merged(choices)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _pieces(
+    choice: Choice, runs: Runs, tokenizer: TokenBytes, work: Work
+) -> AsyncGenerator[Piece, None]:
+    detokenizer = Detokenizer(tokenizer, choice.text)
+    async with aclosing(runs.run(work)) as updates:
+        async for update in updates:
+            piece = _piece(choice, detokenizer, update)
+            yield piece
+            if piece.finish is not None:
+                return
+
+
+def _piece(choice: Choice, detokenizer: Detokenizer, update: Update) -> Piece:
+    samples, finish = update.tokens, update.finish
+    texts: list[str] = []
+    if choice.discard:
+        samples, finish = (), FinishReason.LENGTH
+    else:
+        # The token that stopped the request (end of sequence, stop token) is no text.
+        speaking = samples[:-1] if finish is FinishReason.STOP else samples
+        for count, sample in enumerate(speaking, start=1):
+            texts.append(detokenizer.feed(sample.token_id))
+            if detokenizer.stopped:
+                samples, finish = samples[:count], FinishReason.STOP
+                break
+        if finish is not None:
+            texts.append(detokenizer.finish())
+            finish = FinishReason.STOP if detokenizer.stopped else finish
+    return Piece(
+        index=choice.index,
+        text="".join(texts),
+        samples=samples,
+        finish=finish,
+        cached_tokens=(update.cached_tokens or 0) if choice.first_of_prompt else 0,
+        prompt_logprobs=update.prompt_logprobs,
+    )
+
+
+async def _merged(
+    choices: Sequence[AsyncGenerator[Piece, None]],
+) -> AsyncGenerator[Piece, None]:
+    """Pieces of several choices as they come."""
+    pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue(PIECES_WAITING_MAX)
+    pumps = [asyncio.create_task(_pump(choice, pieces)) for choice in choices]
+    running = len(pumps)
+    try:
+        while running:
+            piece = await pieces.get()
+            if isinstance(piece, Exception):
+                raise piece
+            running -= piece.finish is not None
+            yield piece
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+
+
+async def _pump(
+    choice: AsyncGenerator[Piece, None], pieces: "asyncio.Queue[Piece | Exception]"
+) -> None:
+    async with aclosing(choice) as own:
+        try:
+            async for piece in own:
+                await pieces.put(piece)
+        except Exception as error:
+            await pieces.put(error)

@@ -1,0 +1,157 @@
+"""A checked request becomes a plan: one choice per prompt and n, each ready to be generated.
+
+Everything that can be refused is refused here, before any work. Knows no workers beyond the context
+length they can hold.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from baton.common.errors import InvalidRequest
+from baton.engine.params import SamplingParams
+from baton.router.detokenize import TextOptions
+from baton.router.openai import params
+from baton.router.openai.prompts import Prompt, chat_prompt, completion_prompts
+from baton.router.openai.schemas import ChatRequest, CompletionRequest
+from baton.router.text import TextModel
+
+CHOICES_TOTAL_MAX = 1_024
+"""Prompts times n: each is a request of its own to the workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One output to be generated."""
+
+    index: int
+    prompt: Prompt
+    first_of_prompt: bool  # whose cached tokens are the prompt's: the others find its cache
+    params: SamplingParams
+    text: TextOptions
+    discard: bool  # max_tokens 0: workers generate at least one token, which is thrown away
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    choices: tuple[Choice, ...]
+    stream: bool
+    include_usage: bool
+    logprobs: int | None
+    echo: bool
+    cache_salt: bytes
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt counts once, however many choices it has."""
+        return sum(len(c.prompt.token_ids) for c in self.choices if c.first_of_prompt)
+
+
+async def plan_chat(
+    request: ChatRequest, model: TextModel, *, context_length_max: int, new_seed: Callable[[], int]
+) -> Plan:
+    """Raises InvalidRequest."""
+    count = params.choices(request)
+    logprobs = params.chat_logprobs(request)
+    text = params.text_options(request)
+    usage = params.include_usage(request)
+    salt = params.cache_salt(request)
+    seed = params.given_seed(request)
+    prompt = await chat_prompt(
+        request.messages,
+        request.chat_template_kwargs,
+        model,
+        context_length_max=context_length_max,
+    )
+    max_tokens = params.chat_max_tokens(
+        request, prompt_tokens=len(prompt.token_ids), context_length_max=context_length_max
+    )
+    base = new_seed() if seed is None else seed
+    choices = tuple(
+        Choice(
+            index=index,
+            prompt=prompt,
+            first_of_prompt=index == 0,
+            params=params.sampling_params(
+                request,
+                max_tokens=max_tokens,
+                seed=params.choice_seed(base, index),
+                vocab_size=model.vocab_size,
+                logprobs=logprobs,
+                prompt_logprobs=None,
+            ),
+            text=text,
+            discard=False,
+        )
+        for index in range(count)
+    )
+    return Plan(choices, bool(request.stream), usage, logprobs, echo=False, cache_salt=salt)
+
+
+async def plan_completion(
+    request: CompletionRequest,
+    model: TextModel,
+    *,
+    context_length_max: int,
+    new_seed: Callable[[], int],
+) -> Plan:
+    """Raises InvalidRequest."""
+    count = params.choices(request)
+    logprobs = params.completion_logprobs(request)
+    usage = params.include_usage(request)
+    salt = params.cache_salt(request)
+    seed = params.given_seed(request)
+    params.text_options(request)
+    prompts = await completion_prompts(request.prompt, model, context_length_max=context_length_max)
+    if len(prompts) * count > CHOICES_TOTAL_MAX:
+        message = f"Prompts times 'n' may be at most {CHOICES_TOTAL_MAX}."
+        raise InvalidRequest(message, param="n")
+    choices: list[Choice] = []
+    for prompt in prompts:
+        # Without a seed each prompt draws its own; with one, each is as it would be alone.
+        base = new_seed() if seed is None else seed
+        for j in range(count):
+            choice = _completion_choice(
+                request,
+                model,
+                prompt,
+                index=len(choices),
+                j=j,
+                seed=params.choice_seed(base, j),
+                context_length_max=context_length_max,
+            )
+            choices.append(choice)
+    return Plan(
+        tuple(choices), bool(request.stream), usage, logprobs, bool(request.echo), cache_salt=salt
+    )
+
+
+def _completion_choice(
+    request: CompletionRequest,
+    model: TextModel,
+    prompt: Prompt,
+    *,
+    index: int,
+    j: int,
+    seed: int,
+    context_length_max: int,
+) -> Choice:
+    max_tokens = params.completion_max_tokens(
+        request, prompt_tokens=len(prompt.token_ids), context_length_max=context_length_max
+    )
+    logprobs = params.completion_logprobs(request)
+    sampling = params.sampling_params(
+        request,
+        max_tokens=max(1, max_tokens),
+        seed=seed,
+        vocab_size=model.vocab_size,
+        logprobs=logprobs,
+        prompt_logprobs=logprobs if request.echo else None,
+    )
+    return Choice(
+        index=index,
+        prompt=prompt,
+        first_of_prompt=j == 0,
+        params=sampling,
+        text=params.text_options(request),
+        discard=max_tokens == 0,
+    )

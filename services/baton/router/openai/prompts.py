@@ -1,0 +1,139 @@
+"""Messages and prompts of OpenAI requests to token ids, every form they come in.
+
+Knows the model's text side only: no sampling, no workers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from baton.common.errors import BatonError, InvalidRequest
+from baton.router.openai.schemas import ContentPart, Message
+from baton.router.text import TextModel
+
+MESSAGES_MAX = 4_096
+"""A conversation has hundreds at most; a longer list is cheap to refuse and dear to template."""
+
+PROMPTS_MAX = 1_024
+"""Prompts in one completions request; evaluation harnesses send some dozens."""
+
+# Each role as chat templates know it. OpenAI calls the system role of newer models "developer".
+_TEMPLATE_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    token_ids: tuple[int, ...]  # at least one
+    text: str | None  # None: the client gave token ids
+
+
+async def chat_prompt(
+    messages: Sequence[Message],
+    variables: Mapping[str, object] | None,
+    model: TextModel,
+    *,
+    context_length_max: int,
+) -> Prompt:
+    """The conversation in the model's own template, up to where the assistant speaks. `variables`
+    are the request's own for the template."""
+    if not 0 < len(messages) <= MESSAGES_MAX:
+        message = f"'messages' must have 1 to {MESSAGES_MAX} entries, not {len(messages)}."
+        raise InvalidRequest(message, param="messages")
+    plain = [_plain(index, message) for index, message in enumerate(messages)]
+    text = model.chat.render(plain, variables=variables)
+    token_ids = await _tokenized(
+        text, model, context_length_max, special_texts=True, param="messages"
+    )
+    return Prompt(_not_empty(token_ids, "messages"), text)
+
+
+async def completion_prompts(
+    prompt: str | list[str | int | list[int]], model: TextModel, *, context_length_max: int
+) -> list[Prompt]:
+    """A text, several texts, token ids, or several lists of token ids."""
+    if isinstance(prompt, str):
+        return [await _text_prompt(prompt, model, context_length_max)]
+    if not prompt:
+        raise InvalidRequest("'prompt' must not be empty.", param="prompt")
+    if all(isinstance(entry, int) for entry in prompt):
+        return [_ids_prompt([entry for entry in prompt if isinstance(entry, int)], model)]
+    if len(prompt) > PROMPTS_MAX:
+        message = f"'prompt' may have at most {PROMPTS_MAX} entries, not {len(prompt)}."
+        raise InvalidRequest(message, param="prompt")
+    prompts = []
+    for entry in prompt:
+        if isinstance(entry, int) or not isinstance(entry, type(prompt[0])):
+            message = "'prompt' must be a text, texts, token ids, or lists of token ids."
+            raise InvalidRequest(message, param="prompt")
+        if isinstance(entry, str):
+            prompts.append(await _text_prompt(entry, model, context_length_max))
+        else:
+            prompts.append(_ids_prompt(entry, model))
+    return prompts
+
+
+async def _text_prompt(text: str, model: TextModel, context_length_max: int) -> Prompt:
+    token_ids = await _tokenized(
+        text, model, context_length_max, special_texts=False, param="prompt"
+    )
+    return Prompt(_not_empty(token_ids, "prompt"), text)
+
+
+async def _tokenized(
+    text: str, model: TextModel, context_length_max: int, *, special_texts: bool, param: str
+) -> tuple[int, ...]:
+    """A template writes its special tokens out; a plain prompt gets them from the tokenizer."""
+    try:
+        return await model.tokenize(
+            text,
+            add_special=not special_texts,
+            parse_special=True,
+            context_length_max=context_length_max,
+        )
+    except BatonError as error:
+        error.param = error.param or param
+        raise
+
+
+def _ids_prompt(token_ids: Sequence[int], model: TextModel) -> Prompt:
+    if not all(0 <= token_id < model.vocab_size for token_id in token_ids):
+        message = f"Each token id of 'prompt' must be from 0 to {model.vocab_size - 1}."
+        raise InvalidRequest(message, param="prompt")
+    return Prompt(_not_empty(tuple(token_ids), "prompt"), None)
+
+
+def _not_empty(token_ids: tuple[int, ...], param: str) -> tuple[int, ...]:
+    if not token_ids:
+        raise InvalidRequest(f"'{param}' must not be empty.", param=param)
+    return token_ids
+
+
+def _plain(index: int, message: Message) -> dict[str, object]:
+    """A message with its content as one text."""
+    where = f"messages[{index}]"
+    if message.role not in _TEMPLATE_ROLES:
+        known = ", ".join(_TEMPLATE_ROLES)
+        raise InvalidRequest(f"'{where}.role' must be one of {known}.", param=f"{where}.role")
+    if message.tool_calls:
+        raise InvalidRequest(
+            f"'{where}.tool_calls' is not supported by this server.", param=f"{where}.tool_calls"
+        )
+    if message.content is None:
+        raise InvalidRequest(f"'{where}.content' must be given.", param=f"{where}.content")
+    role = _TEMPLATE_ROLES[message.role]
+    if isinstance(message.content, str):
+        return {"role": role, "content": message.content}
+    parts = [_part_text(part, f"{where}.content[{i}]") for i, part in enumerate(message.content)]
+    return {"role": role, "content": "".join(parts)}
+
+
+def _part_text(part: ContentPart, where: str) -> str:
+    if part.type != "text" or part.text is None:
+        raise InvalidRequest(
+            f"'{where}' must be a text part; others are not supported.", param=where
+        )
+    return part.text

@@ -1,0 +1,148 @@
+"""The bodies of OpenAI requests as typed values, and the clear error for a body that is none.
+
+Types only: ranges are checked in `params`, prompts in `prompts`. Unknown fields are accepted;
+fields that would change the answer and that Baton does not honour are refused, never ignored.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from baton.common.errors import InvalidRequest
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class ContentPart(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class Message(msgspec.Struct):
+    role: str
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[Any] | None = None
+
+
+class Generation(msgspec.Struct, kw_only=True):
+    """Fields that chat and completions share. None means: not given."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    best_of: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    ignore_eos: bool | None = None
+    cache_salt: str | None = None
+    # Known but not honoured; see _NEUTRAL.
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
+    response_format: Any = None
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+    modalities: Any = None
+    audio: Any = None
+    suffix: Any = None
+    logits_processors: Any = None
+    use_beam_search: Any = None
+    allowed_token_ids: Any = None
+    bad_words: Any = None
+    prompt_logprobs: Any = None
+    prompt_embeds: Any = None
+    truncate_prompt_tokens: Any = None
+    continue_final_message: Any = None
+    add_generation_prompt: Any = None
+
+
+class ChatRequest(Generation, kw_only=True):
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class CompletionRequest(Generation, kw_only=True):
+    prompt: str | list[str | int | list[int]]
+    echo: bool | None = None
+    logprobs: int | None = None
+
+
+# The values, besides null, that ask for nothing.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "structured_outputs": ({},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "modalities": (["text"],),
+    "audio": (),
+    "suffix": ("",),
+    "logits_processors": ([],),
+    "use_beam_search": (False,),
+    "allowed_token_ids": (),
+    "bad_words": ([],),
+    "prompt_logprobs": (),
+    "prompt_embeds": (),
+    "truncate_prompt_tokens": (),
+    "continue_final_message": (False,),
+    "add_generation_prompt": (True,),
+}
+
+_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
+RequestT = TypeVar("RequestT", bound=Generation)
+
+
+def parse_body(kind: type[RequestT], body: bytes) -> RequestT:
+    """Raises InvalidRequest, which never repeats the body, for whatever is wrong with it."""
+    try:
+        request = msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(str(error)) from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest("The body is not valid JSON in UTF-8.") from None
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(request, name)
+        if value is not None and value not in neutral:
+            raise InvalidRequest(f"'{name}' is not supported by this server.", param=name)
+    return request
+
+
+def _wrong_type(message: str) -> InvalidRequest:
+    path = _PATH.search(message)
+    missing = _MISSING.search(message)
+    where = path["path"] if path else ""
+    if missing:
+        where = f"{where}.{missing['field']}" if where else missing["field"]
+    return InvalidRequest(f"Invalid request: {message}.", param=where or None)

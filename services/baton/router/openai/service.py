@@ -1,0 +1,172 @@
+"""The story of one API call: parse, plan, admit, generate, answer whole or streamed.
+
+Knows no routes and no sockets: a body comes in, a response goes out.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from fastapi import Response
+
+from baton.common.clock import Clock
+from baton.common.errors import BatonError, EngineFailure, ModelNotFound, Overloaded
+from baton.common.logs import get_log
+from baton.common.metrics import Metrics
+from baton.router.admission import Admission, Demand
+from baton.router.decide import Role
+from baton.router.openai import chunks, responses
+from baton.router.openai.generate import Piece, Runs, generate
+from baton.router.openai.plan import Plan, plan_chat, plan_completion
+from baton.router.openai.responses import Head, Usage
+from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
+from baton.router.openai.sse import EventStream
+from baton.router.telemetry import Meter
+from baton.router.text import TextModel
+from baton.router.work import FleetSource
+
+_log = get_log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How one of the two endpoints words its answers."""
+
+    id_prefix: str
+    whole: Callable[[Plan, Head, TextModel, Sequence[Piece], Usage], dict[str, Any]]
+    chunks: Callable[[Plan, Head, TextModel], chunks.Chunks]
+
+
+_CHAT = _Style("chatcmpl-", responses.chat_completion, chunks.ChatChunks)
+_COMPLETION = _Style("cmpl-", responses.text_completion, chunks.CompletionChunks)
+
+
+class Completions:
+    """Both completion endpoints over one model."""
+
+    def __init__(
+        self,
+        *,
+        model: TextModel,
+        fleet: FleetSource,
+        runs: Runs,
+        admission: Admission,
+        metrics: Metrics,
+        clock: Clock,
+        new_seed: Callable[[], int],
+        new_id: Callable[[], str],
+        request_timeout_s: float,
+    ) -> None:
+        self.model = model
+        self._fleet = fleet
+        self._runs = runs
+        self._admission = admission
+        self._metrics = metrics
+        self._clock = clock
+        self._new_seed = new_seed
+        self._new_id = new_id
+        self._request_timeout_s = request_timeout_s
+
+    @property
+    def context_length_max(self) -> int:
+        """Tokens of prompt + output: what the best ready worker holds, or the model's own limit
+        while none is known."""
+        ready = self._fleet.fleet.ready(Role.DECODE)
+        held = max((view.context_length_max for view in ready), default=self.model.context_length)
+        return min(held, self.model.context_length)
+
+    async def chat(self, body: bytes, request_id: str) -> Response:
+        request = parse_body(ChatRequest, body)
+        self.check_model(request.model)
+        limit = self.context_length_max
+        plan = await plan_chat(
+            request, self.model, context_length_max=limit, new_seed=self._new_seed
+        )
+        return await self._answer(plan, _CHAT, request_id)
+
+    async def completion(self, body: bytes, request_id: str) -> Response:
+        request = parse_body(CompletionRequest, body)
+        self.check_model(request.model)
+        limit = self.context_length_max
+        plan = await plan_completion(
+            request, self.model, context_length_max=limit, new_seed=self._new_seed
+        )
+        return await self._answer(plan, _COMPLETION, request_id)
+
+    def check_model(self, name: str) -> None:
+        if name != self.model.name:
+            raise ModelNotFound(
+                f"The model '{name[:100]}' does not exist; this server serves '{self.model.name}'.",
+                param="model",
+            )
+
+    async def _answer(self, plan: Plan, style: _Style, request_id: str) -> Response:
+        head = Head(style.id_prefix + self._new_id(), int(self._clock.unix_s()), self.model.name)
+        usage = Usage(plan.prompt_tokens)
+        pieces = self._pieces(plan, head, usage, request_id)
+        if plan.stream:
+            events = _events(style.chunks(plan, head, self.model), pieces, usage)
+            return EventStream(events, chunks.error_event)
+        async with aclosing(pieces):
+            gathered = [piece async for piece in pieces]
+        body = style.whole(plan, head, self.model, gathered, usage)
+        return Response(msgspec.json.encode(body), media_type="application/json")
+
+    async def _pieces(
+        self, plan: Plan, head: Head, usage: Usage, request_id: str
+    ) -> AsyncGenerator[Piece, None]:
+        """All pieces, admitted, counted and measured. Raises BatonError only."""
+        demand = self._admitted(plan)
+        meter = Meter(self._metrics, self._clock, f"{request_id} {head.id}", usage)
+        deadline_s = self._clock.monotonic_s() + self._request_timeout_s
+        tokenizer = self.model.tokenizer
+        try:
+            async with aclosing(
+                generate(plan, self._runs, tokenizer, plan_id=head.id, deadline_s=deadline_s)
+            ) as pieces:
+                async for piece in pieces:
+                    usage.add(piece)
+                    meter.piece(piece)
+                    yield piece
+            meter.finished()
+        except BatonError as error:
+            meter.failed(error)
+            raise
+        except (GeneratorExit, asyncio.CancelledError):
+            meter.abandoned()
+            raise
+        except Exception as error:
+            _log.error("request failed by a bug", error=error, request_id=request_id)
+            failure = EngineFailure("internal error")
+            meter.failed(failure)
+            raise failure from error
+        finally:
+            self._admission.release(demand)
+
+    def _admitted(self, plan: Plan) -> Demand:
+        tokens = sum(len(choice.prompt.token_ids) for choice in plan.choices)
+        demand = Demand(requests=len(plan.choices), prompt_tokens=tokens)
+        refusal = self._admission.admit(demand)
+        if refusal is not None:
+            raise Overloaded(
+                f"The server is busy: {refusal.reason.value} ({refusal.in_flight}, limit "
+                f"{refusal.limit})."
+            )
+        return demand
+
+
+async def _events(
+    style: chunks.Chunks, pieces: AsyncGenerator[Piece, None], usage: Usage
+) -> AsyncGenerator[bytes, None]:
+    opening: bytes | None = style.opening()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            data = style.piece(piece)
+            if opening is not None:
+                data, opening = opening + data, None
+            if data:
+                yield data
+    yield style.closing(usage)

@@ -1,0 +1,58 @@
+"""What the router can be told. Frozen; read from flags and environment by `baton.common.config`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from baton.common.config import setting
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """The OpenAI endpoint of one model in front of its prefill and decode workers."""
+
+    model: str = setting("model reference, for its tokenizer: pip://..., hf://... or file://...")
+    model_name: str = setting("the name clients ask for")
+    decode_workers: tuple[str, ...] = setting("decode workers: host:port or dns://name:port,...")
+    prefill_workers: tuple[str, ...] = setting(
+        "prefill workers, in the same form; without any, decode workers compute prompts", default=()
+    )
+    host: str = setting("address to listen on", default="127.0.0.1")
+    port: int = setting("HTTP port", default=8000, at_least=1, at_most=65_535)
+    cache_dir: Path = setting("where pulled models are kept", default=Path("~/.cache/baton"))  # noqa: RUF009
+    request_timeout_s: float = setting(
+        "seconds a request may take; the OpenAI client gives up after 600 as well",
+        default=600.0,
+        at_least=0.1,
+        at_most=86_400.0,
+    )
+    ready_wait_s: float = setting(
+        "seconds a request waits for a ready decode worker; a restart of a small model takes less",
+        default=5.0,
+        at_least=0.0,
+        at_most=3_600.0,
+    )
+    requests_max: int = setting(
+        "requests in flight; more are refused with 429", default=1_024, at_least=1
+    )
+    prompt_tokens_max: int = setting(
+        "prompt tokens of the requests in flight; more are refused with 429",
+        default=4_194_304,
+        at_least=1,
+    )
+    body_bytes_max: int = setting(
+        "bytes of a request body; a prompt of a million tokens has about 4 MiB",
+        default=8_388_608,
+        at_least=1_024,
+    )
+    dns_interval_s: float = setting(
+        "seconds between two looks at dns:// names; about the lifetime of a cluster's records",
+        default=5.0,
+        at_least=0.1,
+        at_most=3_600.0,
+    )
+    drain_timeout_s: float = setting(
+        "seconds running requests may take after SIGTERM; below Kubernetes' grace of 30 s",
+        default=25.0,
+        at_least=0.0,
+        at_most=86_400.0,
+    )

@@ -1,0 +1,35 @@
+"""Whether the router takes requests, and when the last one has ended.
+
+Knows no signals and no HTTP.
+"""
+
+import asyncio
+
+
+class Traffic:
+    def __init__(self) -> None:
+        self.draining = False
+        self.in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def enter(self) -> None:
+        self.in_flight += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    def drain(self) -> None:
+        """Take no new requests from now on."""
+        self.draining = True
+
+    async def wait_idle(self, limit_s: float) -> bool:
+        """Whether all requests ended within `limit_s` seconds."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), limit_s)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,92 @@
+"""One worker's `Worker.Watch`: a snapshot, then deltas, read into views of the worker.
+
+A gRPC edge: protobuf in, domain values out. A missed message or a new incarnation ends the watch;
+whoever runs it starts a fresh one. The ids of cached blocks are not kept: nobody reads them yet.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import grpc
+import grpc.aio
+
+from baton.common.errors import Unavailable
+from baton.router.decide import Layout, Role, WorkerView
+from baton.rpc.channels import Channels
+from baton.rpc.v1 import worker_pb2, worker_pb2_grpc
+
+SNAPSHOT_LIMIT_S = 5.0
+"""A worker sends its snapshot at once; one that does not is not there, or frozen."""
+
+_ROLES = {worker_pb2.ROLE_PREFILL: Role.PREFILL, worker_pb2.ROLE_DECODE: Role.DECODE}
+
+
+class WatchReader:
+    """Follows the events of one watch; pure."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._card: worker_pb2.WorkerCard | None = None
+        self._incarnation = 0
+        self._next_sequence = 0
+
+    def view(self, event: worker_pb2.WatchEvent) -> WorkerView:
+        """The worker after `event`. Raises Unavailable on a gap, another incarnation or a snapshot
+        that does not say what the worker is."""
+        if self._card is None:
+            if event.sequence != 0 or event.card.role not in _ROLES:
+                raise Unavailable("the watch did not begin with a snapshot")
+            self._card, self._incarnation = event.card, event.incarnation
+        elif (event.incarnation, event.sequence) != (self._incarnation, self._next_sequence):
+            raise Unavailable("the watch missed an event")
+        self._next_sequence = event.sequence + 1
+        return self._described(self._card, event)
+
+    def _described(self, card: worker_pb2.WorkerCard, event: worker_pb2.WatchEvent) -> WorkerView:
+        return WorkerView(
+            address=self._address,
+            role=_ROLES[card.role],
+            incarnation=self._incarnation,
+            ready=event.state == worker_pb2.WORKER_STATE_READY,
+            model_name=card.model_name,
+            layout=Layout(
+                model_revision=card.layout.model_revision,
+                layers=card.layout.layers,
+                kv_heads=card.layout.kv_heads,
+                head_size=card.layout.head_size,
+                block_size=card.layout.block_size,
+                dtype=card.layout.dtype,
+            ),
+            context_length_max=card.context_length_max,
+        )
+
+
+class GrpcWatches:
+    """Watches over channels of their own."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+
+    def watch(self, address: str) -> AsyncGenerator[WorkerView, None]:
+        return _watch(address, self._channels.channel(address))
+
+    async def drop(self, address: str) -> None:
+        await self._channels.drop(address)
+
+
+async def _watch(address: str, channel: grpc.aio.Channel) -> AsyncGenerator[WorkerView, None]:
+    """Views of the worker until its stream ends. Raises Unavailable when it breaks."""
+    stub = worker_pb2_grpc.WorkerStub(channel)
+    call = stub.Watch(worker_pb2.WatchRequest())
+    reader = WatchReader(address)
+    try:
+        event = await asyncio.wait_for(call.read(), SNAPSHOT_LIMIT_S)
+        while isinstance(event, worker_pb2.WatchEvent):
+            yield reader.view(event)
+            event = await call.read()
+    except TimeoutError:
+        raise Unavailable("the worker sends no snapshot") from None
+    except grpc.aio.AioRpcError as error:
+        raise Unavailable(f"the watch broke: {error.code().name}") from error
+    finally:
+        call.cancel()

@@ -1,0 +1,80 @@
+"""What the router asks of decode workers and hears from them: values, and the two Protocols that
+stand between the story of a request and the streams that carry it.
+
+Knows no gRPC and no HTTP.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from baton.common.errors import BatonError
+from baton.engine.params import FinishReason, SamplingParams, TokenSample
+from baton.router.decide import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One output to be generated, whichever worker does it."""
+
+    work_id: str  # unique in this process and, in practice, anywhere
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    deadline_s: float  # on the router's monotonic clock
+    cache_salt: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One try of a piece of work on one worker."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    output: tuple[int, ...]  # what earlier tries generated
+    params: SamplingParams
+    remaining_s: float
+    prefill_candidates: tuple[str, ...]
+    cache_salt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """News of one request, from one step of its worker."""
+
+    tokens: tuple[TokenSample, ...] = ()
+    finish: FinishReason | None = None
+    error: BatonError | None = None  # with FinishReason.ERROR
+    retryable: bool = False  # of `error`, as the worker sees it
+    cached_tokens: int | None = None  # in the first update
+    prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first update, where asked
+    prefill_path: str = ""  # in the first update
+
+
+class Ticket(Protocol):
+    """A submission under way. It ends with an update that has `finish`, with an error, or by
+    `cancel`."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the worker went away while it had this submission."""
+
+    async def next(self) -> Update:
+        """The next update. Raises Unavailable when the worker went away."""
+
+    def fail(self, error: BatonError) -> None:
+        """Make `next` raise `error` once the updates before it are read."""
+
+    def cancel(self) -> None:
+        """Tell the worker to stop, unless the submission has ended. Never waits."""
+
+
+class DecodeSide(Protocol):
+    async def submit(self, address: str, submission: Submission) -> Ticket:
+        """Raises Unavailable when the worker cannot be reached, Overloaded when it lags behind."""
+
+
+class FleetSource(Protocol):
+    @property
+    def fleet(self) -> Fleet: ...
+
+    async def wait_change(self, limit_s: float) -> bool:
+        """Whether the fleet changed within `limit_s` seconds from now."""

@@ -1,0 +1,71 @@
+"""What a worker process can be told, prefill or decode. Frozen; read from flags and environment.
+
+Knows names, limits and defaults; knows neither models nor devices.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from baton.common.config import setting
+from baton.common.errors import ConfigError
+from baton.engine.quant.quantization import Quantization
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """A Baton worker: computes prompts (prefill) or answers (decode) for one model."""
+
+    port: int = setting("gRPC port", at_least=1, at_most=65_535)
+    model: str = setting("model reference: pip://..., hf://... or file://...")
+    model_name: str = setting("the name clients ask for")
+    host: str = setting("address to listen on", default="127.0.0.1")
+    quantization: Quantization = setting(  # noqa: RUF009
+        "how linear layers compute; must be equal on workers that hand over to each other",
+        default=Quantization.NONE,
+    )
+    cache_dir: Path = setting("where pulled models are kept", default=Path("~/.cache/baton"))  # noqa: RUF009
+    threads: int = setting(
+        "CPU threads; 1 because workers that share cores wait for each other at every layer",
+        default=1,
+        at_least=1,
+    )
+    block_size: int = setting(
+        "tokens per KV block; 16 is what most models and caches use",
+        default=16,
+        at_least=1,
+        at_most=1_024,
+    )
+    kv_cache_mib: int = setting(
+        "memory for KV blocks, MiB; 1024 holds some 20,000 tokens of a 135M model in float32",
+        default=1_024,
+        at_least=1,
+    )
+    step_tokens_max: int = setting(
+        "tokens per engine step; a larger budget speeds prefill, a smaller one smooths decode",
+        default=512,
+        at_least=1,
+    )
+    sequences_max: int = setting("requests in a step at once", default=64, at_least=1)
+    queue_requests_max: int = setting(
+        "requests waiting for their first step; more are refused", default=1_024, at_least=1
+    )
+    queue_tokens_max: int = setting(
+        "prompt tokens of waiting requests; more are refused", default=1_048_576, at_least=1
+    )
+    drain_timeout_s: float = setting(
+        "seconds running requests may take after SIGTERM; below Kubernetes' grace of 30 s",
+        default=25.0,
+        at_least=0.0,
+    )
+    metrics_port: int = setting(
+        "port of Prometheus metrics; 0: none", default=0, at_least=0, at_most=65_535
+    )
+
+    def __post_init__(self) -> None:
+        if self.step_tokens_max < self.sequences_max:
+            raise ConfigError(
+                [
+                    f"step_tokens_max ({self.step_tokens_max}) is below sequences_max"
+                    f" ({self.sequences_max}): every request needs a token per step"
+                ]
+            )

@@ -1,0 +1,55 @@
+"""A small model of random weights without any file, for tests of the runner."""
+
+from dataclasses import replace
+
+import torch
+from baton.engine.models.build import build_decoder
+from baton.engine.quant.quantization import Quantization
+from baton.engine.runner import TorchRunner, empty_cache
+from baton.engine.weights.parts import Part, WeightSource
+from baton.engine.weights.random_weights import RandomWeights
+from baton.model.config import Family, ModelConfig
+
+CONFIG = ModelConfig(
+    family=Family.QWEN3,
+    vocab_size=211,
+    hidden_size=48,
+    intermediate_size=80,
+    layers=2,
+    heads=6,
+    kv_heads=2,
+    head_size=16,
+    context_length=1024,
+    rms_norm_eps=1e-6,
+    rope_theta=10_000.0,
+    qkv_bias=True,
+    qk_norm=True,
+)
+WINDOWED = replace(CONFIG, sliding_window=10, sliding_layers=(1,))
+POISON_TOKEN = 210
+
+
+class PoisonedWeights:
+    """Weights under which POISON_TOKEN, and nothing else, turns its row to NaN."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+
+    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
+        tensor = self._source.fetch(part, layer)
+        if part is Part.EMBEDDING:
+            tensor[POISON_TOKEN] = float("nan")
+        return tensor
+
+
+def random_runner(
+    config: ModelConfig = CONFIG,
+    *,
+    quantization: Quantization = Quantization.NONE,
+    block_count: int = 64,
+    block_size: int = 4,
+    poisoned: bool = False,
+) -> TorchRunner:
+    source: WeightSource = RandomWeights(config, seed=1)
+    decoder = build_decoder(PoisonedWeights(source) if poisoned else source, config, quantization)
+    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size))

@@ -1,0 +1,83 @@
+"""The linear layers of each scheme: how close they come, and that rows do not disturb each other."""
+
+import pytest
+import torch
+from baton.common.errors import ConfigError
+from baton.engine.quant import bf16, int8
+from baton.engine.quant.bf16 import Bf16Linear
+from baton.engine.quant.int8 import EXACT_TERMS, Int8Linear
+from baton.engine.quant.linear import Linear, make_linear
+from baton.engine.quant.quantization import Quantization
+
+SHAPES = [(64, 48, 1), (96, 33, 5), (EXACT_TERMS * 2 + 64, 40, 3)]
+
+
+def tensors(inner: int, outer: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """weight [outer, inner], bias [outer], x [rows, inner] with rows of very unlike size."""
+    generator = torch.Generator().manual_seed(inner + rows)
+    weight = torch.randn(outer, inner, generator=generator) * inner**-0.5
+    x = torch.randn(rows, inner, generator=generator)
+    return weight, torch.randn(outer, generator=generator), x * torch.logspace(-2, 2, rows)[:, None]
+
+
+def error(layer: Linear, weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor) -> float:
+    """The largest error of a row, relative to the row's size."""
+    with torch.inference_mode():
+        found = layer(x)
+    assert found.dtype == torch.float32
+    exact = (x.double() @ weight.double().t()) + bias
+    scale = (x.double() @ weight.double().t()).norm(dim=1) + bias.norm()
+    return float(((found - exact).norm(dim=1) / scale).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("quantization", "tolerance"),
+    [(Quantization.NONE, 1e-6), (Quantization.BF16, 5e-3), (Quantization.INT8, 1.5e-2)],
+)
+def test_each_scheme_stays_within_its_rounding(
+    shape: tuple[int, int, int], quantization: Quantization, tolerance: float
+) -> None:
+    weight, bias, x = tensors(*shape)
+    assert error(make_linear(weight.clone(), bias, quantization), weight, bias, x) < tolerance
+    without = make_linear(weight.clone(), None, quantization)
+    assert error(without, weight, torch.zeros_like(bias), x) < tolerance
+
+
+@pytest.mark.skipif(not int8.kernel_available(), reason="no oneDNN 8-bit kernel here")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_both_ways_of_the_8_bit_layer_find_the_same_integers(shape: tuple[int, int, int]) -> None:
+    weight, bias, x = tensors(*shape)
+    fast, plain = Int8Linear(weight, bias, kernel=True), Int8Linear(weight, bias, kernel=False)
+    with torch.inference_mode():
+        assert torch.allclose(fast(x), plain(x), rtol=3e-7, atol=0)  # one rounding of the scales
+
+
+@pytest.mark.skipif(not bf16.packing_available(), reason="no packed bfloat16 product here")
+def test_packed_and_plain_bfloat16_agree() -> None:
+    weight, bias, x = tensors(256, 64, 4)
+    packed, plain = Bf16Linear(weight, bias, packed=True), Bf16Linear(weight, bias, packed=False)
+    with torch.inference_mode():
+        assert torch.allclose(packed(x), plain(x), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_rows_of_the_8_bit_layer_are_independent(kernel: bool) -> None:
+    if kernel and not int8.kernel_available():
+        pytest.skip("no oneDNN 8-bit kernel here")
+    weight, bias, x = tensors(64, 48, 6)
+    x[2] = 0.0
+    x[4, 7] = float("nan")
+    layer = Int8Linear(weight, bias, kernel=kernel)
+    with torch.inference_mode():
+        together = layer(x)
+        for row in (0, 1, 2, 3, 5):
+            assert torch.equal(together[row], layer(x[row : row + 1])[0])
+    assert torch.equal(together[2], bias)
+    assert together[4].isnan().all()
+
+
+def test_a_scheme_is_parsed_by_name() -> None:
+    assert Quantization.parse(" INT8 ") is Quantization.INT8
+    with pytest.raises(ConfigError, match="none, bf16, int8"):
+        Quantization.parse("fp4")

@@ -1,0 +1,191 @@
+"""What the sampler chooses and reports, parameter by parameter."""
+
+import math
+
+import pytest
+import torch
+from baton.engine.batch import SampleRequest, SliceResult
+from baton.engine.draws import uniform
+from baton.engine.params import SamplingParams, TokenSample
+from baton.engine.sampler import DRAW_ROWS_MAX, sample_rows
+
+VOCAB = 50
+EOS = 4
+
+
+def request(
+    *, prompt: tuple[int, ...] = (), output: tuple[int, ...] = (), **fields: object
+) -> SampleRequest:
+    params = SamplingParams(max_tokens=100, **fields)  # type: ignore[arg-type]
+    return SampleRequest(params, prompt, output, (EOS,))
+
+
+def greedy(**fields: object) -> SampleRequest:
+    return request(temperature=0.0, **fields)  # type: ignore[arg-type]
+
+
+def rows(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, VOCAB, generator=torch.Generator().manual_seed(seed)) * 2
+
+
+def ranked(*tokens: int) -> torch.Tensor:
+    """One row in which these tokens are the likeliest, in this order: 10, 9, 8..."""
+    row = torch.zeros(1, VOCAB)
+    for place, token in enumerate(tokens):
+        row[0, token] = 10.0 - place
+    return row
+
+
+def chosen(logits: torch.Tensor, *requests: SampleRequest) -> list[int]:
+    return [sample_of(result).token_id for result in sample_rows(logits.clone(), requests)]
+
+
+def sample_of(result: SliceResult) -> TokenSample:
+    assert result.error is None
+    assert result.sample is not None
+    return result.sample
+
+
+def test_greedy_takes_the_likeliest_token_of_each_row() -> None:
+    logits = rows(4)
+    assert chosen(logits, *[greedy()] * 4) == logits.argmax(-1).tolist()
+
+
+def test_greedy_ties_go_to_the_lowest_id() -> None:
+    logits = torch.zeros(1, VOCAB)
+    logits[0, [31, 17, 40]] = 5.0
+    assert chosen(logits, greedy()) == [17]
+
+
+def test_a_temperature_too_small_to_divide_by_is_greedy() -> None:
+    assert chosen(ranked(9), request(temperature=1e-9)) == [9]
+
+
+def test_greedy_and_drawn_rows_share_a_batch() -> None:
+    logits = rows(3)
+    mixed = [greedy(), request(seed=5), greedy()]
+    alone = [chosen(logits[row : row + 1], mixed[row])[0] for row in range(3)]
+    assert chosen(logits, *mixed) == alone
+
+
+def test_a_draw_is_the_inverse_of_the_distribution_in_order_of_ids() -> None:
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+    for position in range(40):
+        draw = uniform(9, position)
+        expected = next(token for token, border in enumerate((0.1, 0.3, 0.6, 1.0)) if draw < border)
+        assert chosen(logits, request(seed=9, output=(0,) * position)) == [expected]
+
+
+def test_a_draw_depends_on_seed_and_position_alone() -> None:
+    logits = rows(1).expand(6, -1)
+    same = request(seed=3, prompt=(1, 2), output=(3,))
+    shifted = request(seed=3, prompt=(1,), output=(2, 3))  # the same position
+    other_seed, other_place = request(seed=4, prompt=(1, 2, 3)), request(seed=3, prompt=(1, 2))
+    tokens = chosen(logits, same, shifted, same, other_seed, other_place, greedy())
+    assert tokens[0] == tokens[1] == tokens[2]
+    flat = chosen(torch.zeros(60, VOCAB), *[request(seed=seed) for seed in range(60)])
+    assert len(set(flat)) > 20
+
+
+def test_more_drawn_rows_than_are_drawn_at_once() -> None:
+    count = DRAW_ROWS_MAX * 2 + 3
+    logits = rows(count)
+    requests = [request(seed=seed) for seed in range(count)]
+    alone = [chosen(logits[row : row + 1], requests[row])[0] for row in range(count)]
+    assert chosen(logits, *requests) == alone
+
+
+def test_low_temperature_sharpens_and_high_temperature_flattens() -> None:
+    logits = ranked(7, 8).expand(200, -1) / 3
+
+    def share(temperature: float) -> float:
+        requests = [request(temperature=temperature, seed=seed) for seed in range(200)]
+        return chosen(logits, *requests).count(7) / 200
+
+    assert share(0.1) > 0.9 > share(1.0) > share(5.0)
+
+
+def test_the_largest_seed_and_zero_probability_tokens_are_fine() -> None:
+    logits = torch.full((50, VOCAB), -300.0)
+    logits[:, 20] = 300.0
+    requests = [request(seed=2**64 - 1 - row) for row in range(50)]
+    assert set(chosen(logits, *requests)) == {20}
+
+
+def test_logit_bias_lifts_and_bans() -> None:
+    assert chosen(ranked(7, 8), greedy(logit_bias=((8, 5.0),))) == [8]
+    assert chosen(ranked(7, 8), greedy(logit_bias=((7, -100.0),))) == [8]
+
+
+def test_a_bias_on_a_token_the_model_lacks_changes_nothing() -> None:
+    assert chosen(ranked(7), greedy(logit_bias=((VOCAB + 3, 50.0),))) == [7]
+
+
+def test_no_stop_token_comes_before_min_tokens() -> None:
+    ends = {"min_tokens": 2, "stop_token_ids": (7, VOCAB + 1)}
+    assert chosen(ranked(EOS, 7, 9), greedy(**ends)) == [9]
+    assert chosen(ranked(EOS, 7, 9), greedy(**ends, output=(1,))) == [9]
+    assert chosen(ranked(EOS, 7, 9), greedy(**ends, output=(1, 1))) == [EOS]
+
+
+def test_ignored_ends_of_sequence_are_tokens_like_others_before_min_tokens() -> None:
+    assert chosen(ranked(EOS), greedy(min_tokens=2, ignore_eos=True)) == [EOS]
+
+
+def test_presence_counts_once_frequency_counts_each_time_and_only_output() -> None:
+    assert chosen(ranked(7, 8), greedy(presence_penalty=1.5, output=(7,))) == [8]
+    assert chosen(ranked(7, 8), greedy(presence_penalty=0.9, output=(7, 7, 7))) == [7]
+    assert chosen(ranked(7, 8), greedy(frequency_penalty=0.4, output=(7, 7))) == [7]
+    assert chosen(ranked(7, 8), greedy(frequency_penalty=0.4, output=(7, 7, 7))) == [8]
+    assert chosen(ranked(7, 8), greedy(presence_penalty=2.0, prompt=(7,))) == [7]
+    assert chosen(ranked(7, 8), greedy(presence_penalty=-1.5, output=(8,))) == [8]
+
+
+def test_repetition_divides_gains_and_multiplies_losses_of_prompt_and_output() -> None:
+    assert chosen(ranked(7, 8), greedy(repetition_penalty=1.2, prompt=(7,))) == [8]
+    assert chosen(ranked(7, 8), greedy(repetition_penalty=1.2, output=(7,))) == [8]
+    below_zero = torch.full((1, VOCAB), -5.0)
+    below_zero[0, 7], below_zero[0, 8] = -1.0, -1.1
+    assert chosen(below_zero, greedy(repetition_penalty=1.2, prompt=(7,))) == [8]
+
+
+def test_logprobs_are_of_the_raw_distribution_likeliest_first() -> None:
+    logits = rows(1)
+    expected = logits[0].log_softmax(-1)
+    best = expected.topk(3)
+    asked = greedy(logprobs=3, logit_bias=((11, 100.0),), min_tokens=3, presence_penalty=1.0)
+    sample = sample_of(sample_rows(logits.clone(), [asked])[0])
+    assert sample.token_id == 11
+    assert sample.logprob == pytest.approx(float(expected[11]), abs=1e-6)
+    assert [entry.token_id for entry in sample.top] == best.indices.tolist()
+    assert [entry.logprob for entry in sample.top] == pytest.approx(best.values.tolist())
+
+
+def test_each_row_reports_as_many_logprobs_as_it_asked_for() -> None:
+    wanted = [None, 0, 5, VOCAB + 10]
+    requests = [request(logprobs=count, seed=1) for count in wanted]
+    samples = [sample_of(result) for result in sample_rows(rows(4), requests)]
+    assert [len(sample.top) for sample in samples] == [0, 0, 5, VOCAB]
+    assert [sample.logprob is None for sample in samples] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_p": 0.9, "logprobs": 2}])
+def test_a_row_that_is_not_finite_fails_alone(fault: float, fields: dict[str, object]) -> None:
+    logits = rows(3)
+    expected = chosen(logits, *[request(**fields)] * 3)  # type: ignore[arg-type]
+    logits[1, 30] = fault
+    first, broken, last = sample_rows(logits, [request(**fields)] * 3)  # type: ignore[arg-type]
+    assert broken.sample is None
+    assert broken.error is not None
+    assert "finite" in broken.error
+    assert [sample_of(first).token_id, sample_of(last).token_id] == [expected[0], expected[2]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_whose_every_token_is_forbidden_fails_alone(temperature: float) -> None:
+    everything = tuple(range(VOCAB))
+    forbidden = request(temperature=temperature, min_tokens=1, stop_token_ids=everything)
+    bad, good = sample_rows(rows(2), [forbidden, greedy()])
+    assert bad.error is not None
+    assert good.sample is not None

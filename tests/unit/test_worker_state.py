@@ -1,0 +1,42 @@
+"""A worker starts, is ready, drains; and refuses work outside READY with an error worth a retry."""
+
+import pytest
+from baton.common.errors import Draining, IllegalTransition, Unavailable
+from baton.worker.state import WORKER_TRANSITIONS, WorkerEvent, WorkerLife, WorkerState
+
+
+def life_in(state: WorkerState) -> WorkerLife:
+    life = WorkerLife()
+    if state is WorkerState.READY:
+        life.advance(WorkerEvent.LOADED)
+    elif state is WorkerState.DRAINING:
+        life.advance(WorkerEvent.DRAIN)
+    assert life.state is state
+    return life
+
+
+@pytest.mark.parametrize("event", WorkerEvent)
+@pytest.mark.parametrize("state", WorkerState)
+def test_every_event_in_every_state(state: WorkerState, event: WorkerEvent) -> None:
+    life = life_in(state)
+    target = WORKER_TRANSITIONS.get((state, event))
+    if target is None:
+        with pytest.raises(IllegalTransition):
+            life.advance(event)
+        assert life.state is state
+    else:
+        life.advance(event)
+        assert life.state is target
+
+
+def test_draining_is_final() -> None:
+    assert not any(state is WorkerState.DRAINING for state, _ in WORKER_TRANSITIONS)
+
+
+def test_only_a_ready_worker_takes_work() -> None:
+    life_in(WorkerState.READY).require_ready()
+    with pytest.raises(Draining):
+        life_in(WorkerState.DRAINING).require_ready()
+    with pytest.raises(Unavailable, match="loading") as starting:
+        life_in(WorkerState.STARTING).require_ready()
+    assert starting.value.retryable
