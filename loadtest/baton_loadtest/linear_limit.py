@@ -3,10 +3,10 @@
 A decode step of M requests multiplies M rows with every weight of the model once; whatever else a
 server does comes on top. So `M / seconds of one such pass` is the tokens per second that no server
 with these kernels can beat, measured in the same run and on the same cores as the server itself.
-Weights are random: the time of a product does not depend on its numbers.
+Weights are random: the time of a product does not depend on its numbers. The best pass counts, on
+one thread or all: a limit is what the cores can do, not what a busy neighbour left of them.
 """
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,17 +16,18 @@ from baton.engine.quant.linear import Linear, make_linear
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import ModelConfig
 
-PASSES_MIN = 5
-"""A median over fewer would still be moved by one interruption."""
+PASSES_MIN = 3
+"""Of a large model, whose one pass takes seconds and averages its own disturbances."""
 
 MEASURE_S = 2.0
-"""Per batch size; passes of a small model take 10 to 100 ms, so this gives tens of them."""
+"""Per batch size and thread count; a small model's pass takes 10 to 100 ms: tens of chances for an
+undisturbed one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinearLimit:
     rows: int  # M: requests decoding at once
-    pass_s: float  # seconds of one pass, median
+    pass_s: float  # seconds of one pass, the best
 
     @property
     def tokens_per_s(self) -> float:
@@ -51,10 +52,15 @@ def measure_limits(
     clock: Clock,
 ) -> tuple[LinearLimit, ...]:
     """One limit per batch size. Holds the model's linear weights in memory meanwhile."""
-    torch.set_num_threads(threads)
     products = _products(config, quantization)
     with torch.inference_mode():
-        return tuple(_limit(products, rows, clock) for rows in batch_sizes)
+        return tuple(
+            min(
+                (_limit(products, rows, count, clock) for count in sorted({1, threads})),
+                key=lambda limit: limit.pass_s,
+            )
+            for rows in batch_sizes
+        )
 
 
 def _products(config: ModelConfig, quantization: Quantization) -> list[tuple[Linear, int]]:
@@ -67,7 +73,10 @@ def _products(config: ModelConfig, quantization: Quantization) -> list[tuple[Lin
     ]
 
 
-def _limit(products: Sequence[tuple[Linear, int]], rows: int, clock: Clock) -> LinearLimit:
+def _limit(
+    products: Sequence[tuple[Linear, int]], rows: int, threads: int, clock: Clock
+) -> LinearLimit:
+    torch.set_num_threads(threads)
     inputs = {width: torch.randn(rows, width) for _, width in products}  # [M, in]
 
     def one_pass() -> None:
@@ -75,10 +84,10 @@ def _limit(products: Sequence[tuple[Linear, int]], rows: int, clock: Clock) -> L
             linear(inputs[width])
 
     one_pass()  # the first one allocates and lets oneDNN choose its kernels
-    return LinearLimit(rows, median_duration_s(one_pass, clock))
+    return LinearLimit(rows, best_duration_s(one_pass, clock))
 
 
-def median_duration_s(work: Callable[[], None], clock: Clock) -> float:
+def best_duration_s(work: Callable[[], None], clock: Clock) -> float:
     """Repeats `work` for MEASURE_S, at least PASSES_MIN times."""
     durations_s: list[float] = []
     began_s = now_s = clock.monotonic_s()
@@ -87,4 +96,4 @@ def median_duration_s(work: Callable[[], None], clock: Clock) -> float:
         ended_s = clock.monotonic_s()
         durations_s.append(ended_s - now_s)
         now_s = ended_s
-    return statistics.median(durations_s)
+    return min(durations_s)

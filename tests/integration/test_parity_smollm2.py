@@ -1,7 +1,7 @@
 """SmolLM2 from its GGUF file: greedy text equals transformers', token by token.
 
-transformers reads the same file through the `gguf` package's own dequantization. One answer is compared
-with `generate`; longer texts with one forward pass over ours, whose best token must be ours everywhere.
+transformers reads the same file through the `gguf` package's own dequantization. One answer is
+compared with `generate`; of longer texts, one forward pass must find each token of ours the best.
 """
 
 from typing import Any
@@ -28,9 +28,9 @@ PROMPTS = [
     "The three states of matter are",
 ]
 LOGPROB_TOLERANCE = 2e-3  # float32; measured 2e-4
-# Mean error of the log-probabilities of plausible tokens (above -5), measured 0.03 and 0.35: rounding
-# activations to 8 bits costs a model this small much more than a large one.
-BF16_TOLERANCE, INT8_TOLERANCE = 0.1, 0.6
+# Mean error of the log-probabilities of plausible tokens (above -5); measured 0.03 and 0.11 over a
+# longer text.
+BF16_TOLERANCE, INT8_TOLERANCE = 0.1, 0.25
 
 
 class Oracle:

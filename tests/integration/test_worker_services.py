@@ -2,19 +2,22 @@
 happens to the request, the stream or the worker."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import grpc.aio
 import pytest
-from baton.decode import stream as decode_stream
-from baton.engine.messages import Cancel
+from baton.decode.service import DecodeService
+from baton.decode.updates import finish_update
+from baton.engine.messages import Cancel, EngineLoad, StepReport
 from baton.engine.params import FinishReason, SamplingParams
 from baton.rpc.channels import Channels
 from baton.rpc.v1 import decode_pb2, decode_pb2_grpc, worker_pb2, worker_pb2_grpc
 from baton.worker.drain import drain
 from baton.worker.loop import QueueLimits
 from baton.worker.state import WorkerEvent
-from baton.worker.watch import Role
+from baton.worker.turns import Turn
+from baton.worker.watch import PENDING_BLOCKS_MAX, Role
 from support.fake_engine import FakeEngine, greedy, solo_output
 from support.fake_workers import (
     LIMIT_S,
@@ -181,11 +184,18 @@ async def test_a_failed_engine_ends_every_request_as_retryable() -> None:
         assert isinstance(decode.failure, RuntimeError)
 
 
-async def test_a_router_that_does_not_read_loses_its_stream_and_its_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(decode_stream, "OUTBOX_FRAMES_MAX", 4)
-    decode = FakeWorker(Role.DECODE, FakeEngine(block_count=600, step_tokens_max=64))
+async def read_to_end(call: Any) -> None:
+    """Raises what the call ended with."""
+    while await asyncio.wait_for(call.read(), LIMIT_S) is not grpc.aio.EOF:
+        pass
+
+
+async def test_a_router_that_does_not_read_loses_its_stream_and_its_work() -> None:
+    decode = FakeWorker(
+        Role.DECODE,
+        FakeEngine(block_count=600),
+        new_service=partial(DecodeService, outbox_frames_max=4),
+    )
     channels = Channels()
     async with running(decode):
         stub = decode_pb2_grpc.DecodeStub(channels.channel(decode.address))
@@ -197,8 +207,7 @@ async def test_a_router_that_does_not_read_loses_its_stream_and_its_work(
         await decode.until_idle()
         assert any(isinstance(command, Cancel) for command in decode.engine.commands)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            while True:
-                await asyncio.wait_for(call.read(), LIMIT_S)
+            await read_to_end(call)
         assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await channels.aclose()
 
@@ -286,9 +295,8 @@ async def test_a_watcher_that_goes_is_forgotten() -> None:
         assert decode.hub.watchers == 1
         call.cancel()
         await channels.aclose()
-        async with asyncio.timeout(LIMIT_S):
-            while decode.hub.watchers:
-                await asyncio.sleep(0)
+        await decode.server.stop(LIMIT_S)  # returns when no call is left
+        assert decode.hub.watchers == 0
 
 
 async def test_a_watcher_too_slow_for_deltas_loses_its_stream() -> None:
@@ -296,11 +304,10 @@ async def test_a_watcher_too_slow_for_deltas_loses_its_stream() -> None:
     async with running(decode):
         call = await watched(decode, channels)
         await next_event(call)
-        (watcher,) = decode.hub._watchers
-        watcher.change([number.to_bytes(16, "big") for number in range(70_000)], [])
+        flood = tuple(number.to_bytes(16, "big") for number in range(PENDING_BLOCKS_MAX + 1))
+        decode.hub.observe(Turn(StepReport((), flood, (), EngineLoad(0, 0, 0, 0, 0)), (), 0.0))
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            while True:
-                await next_event(call)
+            await read_to_end(call)
         assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         again = await watched(decode, channels)
         assert (await next_event(again)).HasField("card")
@@ -323,8 +330,7 @@ async def test_a_starting_worker_can_be_watched_and_refuses_work() -> None:
     await decode.server.stop(0)
 
 
-def test_every_finish_reason_reaches_the_wire() -> None:
-    from baton.decode.updates import finish_update
-
-    for reason in FinishReason:
-        assert finish_update("a", reason).finish_reason
+def test_every_finish_reason_has_its_own_word_on_the_wire() -> None:
+    words = {finish_update("a", reason).finish_reason for reason in FinishReason}
+    assert len(words) == len(FinishReason)
+    assert decode_pb2.FINISH_REASON_UNSPECIFIED not in words

@@ -35,7 +35,7 @@ class Script:
 
     reply: Callable[[decode_pb2.Submit], Sequence[int]] = field(default=says(PARIS))
     hold_after: int | None = None  # send no further tokens of a request until `released`
-    break_after: int | None = None  # the stream breaks instead of this token
+    break_after: int | None = None  # the stream breaks after so many tokens of a submit
     refuse: decode_pb2.RequestError | None = None  # instead of the first token
     fail_after: int | None = None  # end with an engine failure instead of this token
     silent: bool = False  # take requests and say nothing
@@ -166,7 +166,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
         for index in range(len(submit.output_token_ids), len(full)):
             if index == script.hold_after:
                 await script.released.wait()
-            if index == script.break_after:
+            if index - len(submit.output_token_ids) == script.break_after:
                 frames.put_nowait(None)
                 return
             if index == script.fail_after:

@@ -64,7 +64,7 @@ class ChainKv:
         self._values = np.full(shape, 0xEE, dtype=np.uint8)
 
     def read_blocks(self, block_ids: Sequence[int]) -> bytes:
-        return self._values[:, :, list(block_ids)].tobytes()
+        return bytes(self._values[:, :, list(block_ids)].tobytes())
 
     def write_blocks(self, block_ids: Sequence[int], payload: bytes) -> None:
         shape = (LAYOUT.layers, 2, len(block_ids), BLOCK_SIZE, CELL_BYTES)
@@ -173,5 +173,5 @@ class FakeEngine:
         return self._ration != 0 and self._engine.has_work()
 
 
-def greedy(max_tokens: int = 8, **fields: int) -> SamplingParams:
-    return SamplingParams(max_tokens=max_tokens, temperature=0.0, **fields)
+def greedy(max_tokens: int = 8, *, prompt_logprobs: int | None = None) -> SamplingParams:
+    return SamplingParams(max_tokens, temperature=0.0, prompt_logprobs=prompt_logprobs)

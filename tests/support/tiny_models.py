@@ -5,6 +5,7 @@ it. Weights are seeded and scaled so that attention picks and greedy choices are
 """
 
 import json
+import math
 from hashlib import sha256
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def _weights(config: HfConfig, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
-        return torch.randn(rows, columns, generator=generator) * (gain * columns**-0.5)
+        tensor = torch.randn(rows, columns, generator=generator)
+        return tensor.mul_(gain / math.sqrt(columns))
 
     def vector(length: int, middle: float, spread: float) -> torch.Tensor:
         return torch.randn(length, generator=generator) * spread + middle

@@ -18,28 +18,41 @@ class LoopClock:
         return self.monotonic_s()
 
 
+WORKERS = {"prefill": 1, "decode": 1}
+
+
 def serving_from(second: float) -> httpx.AsyncClient:
-    """No server until `second`, then one that is starting for another second, then a ready one."""
+    """No server until `second`; then no worker, decode alone, and all of them, a second each."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        now_s = asyncio.get_running_loop().time()
-        if now_s < second:
+        up_s = asyncio.get_running_loop().time() - second
+        if up_s < 0:
             raise httpx.ConnectError("refused", request=request)
-        return httpx.Response(503 if now_s < second + 1 else 200, text="no decode worker")
+        workers = {"prefill": int(up_s >= 2), "decode": int(up_s >= 1)}
+        return httpx.Response(200 if workers["decode"] else 503, json={"workers": workers})
 
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
 @pytest.mark.looptime
-async def test_returns_as_soon_as_the_router_is_ready() -> None:
-    await wait_ready(serving_from(5), "http://baton.test", clock=LoopClock(), limit_s=60)
-    assert 6 <= asyncio.get_running_loop().time() < 6.5
+async def test_returns_as_soon_as_every_worker_is_ready() -> None:
+    await wait_ready(
+        serving_from(5), "http://baton.test", workers=WORKERS, clock=LoopClock(), limit_s=60
+    )
+    assert 7 <= asyncio.get_running_loop().time() < 7.5
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(
-    ("second", "last"), [(100, "ConnectError"), (9.5, "status 503: no decode worker")]
+    ("second", "last"),
+    [(100, "ConnectError"), (9.5, "status 503: "), (8.5, 'status 200: .*"prefill":0')],
 )
 async def test_gives_up_at_the_limit_with_the_last_answer(second: float, last: str) -> None:
     with pytest.raises(DeadlineExceeded, match=f"not ready after 10 s .last: {last}"):
-        await wait_ready(serving_from(second), "http://baton.test", clock=LoopClock(), limit_s=10)
+        await wait_ready(
+            serving_from(second),
+            "http://baton.test",
+            workers=WORKERS,
+            clock=LoopClock(),
+            limit_s=10,
+        )

@@ -1,4 +1,4 @@
-"""The linear layers of each scheme: how close they come, and that rows do not disturb each other."""
+"""The linear layers of each scheme: how close they come, and that rows stay independent."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from baton.common.errors import ConfigError
 from baton.engine.quant import bf16, int8
 from baton.engine.quant.bf16 import Bf16Linear
 from baton.engine.quant.int8 import EXACT_TERMS, Int8Linear
-from baton.engine.quant.linear import Linear, make_linear
+from baton.engine.quant.linear import Fp32Linear, Linear, make_linear
 from baton.engine.quant.quantization import Quantization
 
 SHAPES = [(64, 48, 1), (96, 33, 5), (EXACT_TERMS * 2 + 64, 40, 3)]
@@ -53,6 +53,16 @@ def test_both_ways_of_the_8_bit_layer_find_the_same_integers(shape: tuple[int, i
         assert torch.allclose(fast(x), plain(x), rtol=3e-7, atol=0)  # one rounding of the scales
 
 
+def test_a_few_huge_channels_do_not_drown_the_others() -> None:
+    weight, bias, x = tensors(256, 64, 4)
+    x[:, [3, 100]] *= 50
+    step = x.abs().amax(1, keepdim=True) / 127
+    without_rotation = Fp32Linear(weight, bias)((x / step).round() * step)
+    exact = Fp32Linear(weight, bias)(x)
+    ours = Int8Linear(weight, bias)(x)
+    assert (ours - exact).norm() < (without_rotation - exact).norm() / 2
+
+
 @pytest.mark.skipif(not bf16.packing_available(), reason="no packed bfloat16 product here")
 def test_packed_and_plain_bfloat16_agree() -> None:
     weight, bias, x = tensors(256, 64, 4)
@@ -72,7 +82,9 @@ def test_rows_of_the_8_bit_layer_are_independent(kernel: bool) -> None:
     with torch.inference_mode():
         together = layer(x)
         for row in (0, 1, 2, 3, 5):
-            assert torch.equal(together[row], layer(x[row : row + 1])[0])
+            alone = layer(x[row : row + 1])[0]
+            # the rotation sums in another order for another number of rows
+            assert torch.allclose(together[row], alone, rtol=1e-2, atol=1e-5)
     assert torch.equal(together[2], bias)
     assert together[4].isnan().all()
 

@@ -8,13 +8,13 @@ from baton.handoff.layout import Extent, KvLayout
 
 SMOLLM2 = KvLayout("rev", layers=30, kv_heads=3, head_size=64, block_size=16, dtype="float32")
 
-OTHER_VALUES = {
-    "model_revision": "other",
-    "layers": 31,
-    "kv_heads": 4,
-    "head_size": 32,
-    "block_size": 32,
-    "dtype": "bfloat16",
+OTHERS = {
+    "model_revision": dataclasses.replace(SMOLLM2, model_revision="other"),
+    "layers": dataclasses.replace(SMOLLM2, layers=31),
+    "kv_heads": dataclasses.replace(SMOLLM2, kv_heads=4),
+    "head_size": dataclasses.replace(SMOLLM2, head_size=32),
+    "block_size": dataclasses.replace(SMOLLM2, block_size=32),
+    "dtype": dataclasses.replace(SMOLLM2, dtype="bfloat16"),
 }
 
 
@@ -31,14 +31,14 @@ def test_equal_layouts_have_equal_fingerprints_and_may_exchange() -> None:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(KvLayout)])
 def test_each_field_decides_and_is_named_with_both_fingerprints(field: str) -> None:
-    other = dataclasses.replace(SMOLLM2, **{field: OTHER_VALUES[field]})
+    other = OTHERS[field]
     with pytest.raises(LayoutMismatch) as raised:
         SMOLLM2.require_same(other)
     message = raised.value.message
     assert SMOLLM2.fingerprint() in message
     assert other.fingerprint() in message
-    assert f"{field} {getattr(SMOLLM2, field)!r} here, {OTHER_VALUES[field]!r} there" in message
-    unchanged = [name for name in OTHER_VALUES if name != field]
+    assert f"{field} {getattr(SMOLLM2, field)!r} here, {getattr(other, field)!r} there" in message
+    unchanged = [name for name in OTHERS if name != field]
     assert not any(f"{name} " in message for name in unchanged)
 
 

@@ -1,4 +1,4 @@
-"""Signals: before service they end the process, in service the first asks and the second insists."""
+"""Signals: before service they end the process; in service one asks, a second insists."""
 
 import asyncio
 import os

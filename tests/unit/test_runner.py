@@ -4,7 +4,7 @@ import pytest
 import torch
 from baton.common.errors import EngineFailure
 from baton.engine.batch import BatchSlice, SampleRequest, StepBatch
-from baton.engine.params import SamplingParams
+from baton.engine.params import SamplingParams, TokenSample
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import ModelConfig
 from support.random_model import CONFIG, POISON_TOKEN, WINDOWED, random_runner
@@ -99,7 +99,7 @@ def test_prompt_logprobs_are_those_of_the_tokens_that_follow() -> None:
     )[0]
     assert [s.token_id for s in whole.prompt_logprobs] == prompt[1:]
     assert all(len(s.top) == 2 for s in whole.prompt_logprobs)
-    chunked = []
+    chunked: list[TokenSample] = []
     for start in range(0, len(prompt), 6):
         tokens = prompt[start : start + 6]
         following = prompt[start + 1 : start + 7]

@@ -33,7 +33,8 @@ CASES = [
 
 def softmax(logits: Floats) -> Floats:
     weights: Floats = np.exp(logits - logits.max())
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def reference(logits: Floats, params: SamplingParams) -> Floats:
@@ -50,7 +51,8 @@ def reference(logits: Floats, params: SamplingParams) -> Floats:
         if params.top_p < 1.0 and total >= params.top_p:
             probabilities[token] = 0.0
         total += probabilities[token]
-    return probabilities / probabilities.sum()
+    probabilities /= probabilities.sum()
+    return probabilities
 
 
 def row(seed: int) -> torch.Tensor:

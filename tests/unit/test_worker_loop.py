@@ -1,7 +1,7 @@
 """The bridge to the engine's thread: who is told what, what is refused, how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -55,11 +55,16 @@ class Owner:
                     return notice.finish
         return None
 
-    async def until_ended(self, request_id: str) -> BatonError | FinishReason:
+    async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(LIMIT_S):
-            while (end := self.ended(request_id)) is None:
+            while not condition():
                 self._came.clear()
                 await self._came.wait()
+
+    async def until_ended(self, request_id: str) -> BatonError | FinishReason:
+        await self.until(lambda: self.ended(request_id) is not None)
+        end = self.ended(request_id)
+        assert end is not None
         return end
 
 
@@ -211,9 +216,7 @@ async def test_a_released_export_is_no_longer_live() -> None:
     async with bridged(FakeEngine()) as bridge:
         owner = Owner()
         bridge.loop.submit(Submit("a", (1, 2, 3), greedy(4), export=True), owner)
-        async with asyncio.timeout(LIMIT_S):
-            while not owner.tokens("a"):
-                await asyncio.sleep(0)
+        await owner.until(lambda: bool(owner.tokens("a")))
         assert bridge.loop.live == 1
         bridge.loop.post(Release("a"))
         await asyncio.wait_for(bridge.loop.wait_idle(), LIMIT_S)
@@ -225,11 +228,9 @@ async def test_an_idle_engine_takes_no_turns() -> None:
         bridge.loop.submit(submit("a"), owner)
         await owner.until_ended("a")
         before = len(bridge.turns)
-        bridge.loop.post(Cancel("nobody", FinishReason.CANCELLED))
-        async with asyncio.timeout(LIMIT_S):
-            while len(bridge.turns) == before:
-                await asyncio.sleep(0)
-        assert len(bridge.turns) == before + 1
+        bridge.loop.submit(submit("b", max_tokens=1), owner)
+        await owner.until_ended("b")
+        assert len(bridge.turns) == before + 1  # the step of "b", and none while there was no work
 
 
 async def test_one_owners_bug_does_not_silence_the_others() -> None:

@@ -1,9 +1,10 @@
-"""Waits, with a limit, until the router says that it can serve.
+"""Waits, with a limit, until the router can serve and hears every worker of the stack.
 
 Knows `GET /ready`, nothing of workers.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import httpx
 
@@ -18,9 +19,14 @@ POLL_TIMEOUT_S = 2.0
 
 
 async def wait_ready(
-    client: httpx.AsyncClient, url: str, *, clock: Clock, limit_s: float = READY_LIMIT_S
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    workers: Mapping[str, int],
+    clock: Clock,
+    limit_s: float = READY_LIMIT_S,
 ) -> None:
-    """Returns once `url`/ready answers 200.
+    """Returns once `url`/ready answers 200 and counts the `workers` of each role as ready.
 
     Raises DeadlineExceeded after `limit_s` with the last answer.
     """
@@ -32,8 +38,16 @@ async def wait_ready(
         except httpx.TransportError as error:
             last = type(error).__name__
         else:
-            if answer.status_code == httpx.codes.OK:
+            if answer.status_code == httpx.codes.OK and ready_workers(answer) == workers:
                 return
             last = f"status {answer.status_code}: {answer.text[:200]}"
         await asyncio.sleep(POLL_INTERVAL_S)
     raise DeadlineExceeded(f"not ready after {limit_s:.0f} s (last: {last})")
+
+
+def ready_workers(answer: httpx.Response) -> object:
+    """Workers per role as the router counts them; None for an answer that is not its."""
+    try:
+        return answer.json()["workers"]
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -87,7 +87,7 @@ async def run_stack(options: StackOptions, report: TerminalReport) -> None:
     Raises Unavailable or DeadlineExceeded when the stack cannot be kept up.
     """
     clock = SystemClock()
-    children = stack_children(options, free_ports(options.workers), sys.executable)
+    children = stack_children(options, free_ports(options.prefill + options.decode), sys.executable)
     supervisor = Supervisor(children, clock=clock, report=report)
     stop_on_signals(supervisor.stop)
     report.event(f"starting {', '.join(child.name for child in children)}")
@@ -108,7 +108,7 @@ async def run_stack(options: StackOptions, report: TerminalReport) -> None:
 async def announce(options: StackOptions, clock: Clock) -> None:
     """Wait until the endpoint can serve, then tell on stdout how to use it."""
     async with httpx.AsyncClient(trust_env=False) as client:  # no proxy between us and loopback
-        await wait_ready(client, reachable_url(options), clock=clock)
+        await wait_ready(client, reachable_url(options), workers=options.workers, clock=clock)
     print(banner(options, program_name(sys.argv[0])), flush=True)
 
 

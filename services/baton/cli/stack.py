@@ -34,8 +34,9 @@ class StackOptions:
     cache_dir: Path
 
     @property
-    def workers(self) -> int:
-        return self.prefill + self.decode
+    def workers(self) -> dict[str, int]:
+        """How many of each role."""
+        return {"prefill": self.prefill, "decode": self.decode}
 
 
 def threads_per_worker(cores: int, workers: int) -> int:

@@ -19,9 +19,15 @@ from baton.worker.parts import WorkerParts
 StreamContext = grpc.aio.ServicerContext[decode_pb2.DecodeCommand, decode_pb2.StepFrame]
 
 
+OUTBOX_FRAMES_MAX = 1_024
+"""Frames a router may leave unread besides gRPC's own windows: ten seconds of 10 ms steps. A router
+that far behind is frozen; it will resubmit what it still wants."""
+
+
 class DecodeService(decode_pb2_grpc.DecodeServicer):
-    def __init__(self, parts: WorkerParts) -> None:
+    def __init__(self, parts: WorkerParts, *, outbox_frames_max: int = OUTBOX_FRAMES_MAX) -> None:
         self._parts = parts
+        self._outbox_frames_max = outbox_frames_max
         self._channels = Channels()
         self._streams: set[RouterStream] = set()
         self._stream_numbers = itertools.count()
@@ -45,8 +51,16 @@ class DecodeService(decode_pb2_grpc.DecodeServicer):
         request_iterator: AsyncIterable[decode_pb2.DecodeCommand],
         context: StreamContext,
     ) -> None:
+        # Now, not with the first frame: a stream may have to be aborted while a write is under way,
+        # and gRPC would then send it twice.
+        await context.send_initial_metadata(())
         async with errors_to_status(context):
-            stream = RouterStream(self._parts, self._channels, number=next(self._stream_numbers))
+            stream = RouterStream(
+                self._parts,
+                self._channels,
+                number=next(self._stream_numbers),
+                outbox_frames_max=self._outbox_frames_max,
+            )
             self._streams.add(stream)
             reader = asyncio.create_task(stream.read(request_iterator))
             ends = [

@@ -27,10 +27,6 @@ from baton.worker.loop import Notice
 from baton.worker.parts import WorkerParts
 from baton.worker.turns import Refused
 
-OUTBOX_FRAMES_MAX = 1_024
-"""Frames a router may leave unread besides gRPC's own windows: ten seconds of 10 ms steps. A router
-that far behind is frozen; it will resubmit what it still wants."""
-
 Write = Callable[[decode_pb2.StepFrame], Awaitable[None]]
 
 
@@ -57,10 +53,13 @@ class Running:
 class RouterStream:
     """Implements Subscriber. `number` tells streams apart: routers choose ids on their own."""
 
-    def __init__(self, parts: WorkerParts, channels: Channels, *, number: int) -> None:
+    def __init__(
+        self, parts: WorkerParts, channels: Channels, *, number: int, outbox_frames_max: int
+    ) -> None:
         self._parts = parts
         self._channels = channels
         self._number = number
+        self._outbox_frames_max = outbox_frames_max
         self._submit_numbers = itertools.count()
         self._running: dict[str, Running] = {}  # by the router's request id
         self._request_ids: dict[str, str] = {}  # engine id -> request id
@@ -266,7 +265,7 @@ class RouterStream:
     def _send(self, updates: Sequence[decode_pb2.RequestUpdate]) -> None:
         if not updates:
             return
-        if len(self._outbox) >= OUTBOX_FRAMES_MAX:
+        if len(self._outbox) >= self._outbox_frames_max:
             self.fail(Overloaded("the router does not read this stream"))
             return
         self._outbox.append(decode_pb2.StepFrame(updates=updates))

@@ -2,8 +2,8 @@
 
 Knows rows, parameters and counter-based draws; keeps no state and no generator. A drawn token is
 the inverse of the cumulative distribution, in order of token ids, at one uniform number: a tiny
-change of the logits moves each border by as little, so two workers whose sums differ in the last bit
-agree on all but a vanishing share of draws, and a token needs one draw, not one per vocabulary entry.
+change of the logits moves each border by as little, so two workers whose sums differ in the last
+bit agree on all but a vanishing share of draws, and a token needs one draw, not one per entry.
 """
 
 from collections.abc import Sequence

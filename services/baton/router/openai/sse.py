@@ -30,15 +30,20 @@ class EventStream(Response):
     """Sends events as they come. The generator is closed however the stream ends."""
 
     def __init__(
-        self, events: AsyncGenerator[bytes, None], render_error: Callable[[BatonError], bytes]
+        self,
+        events: AsyncGenerator[bytes, None],
+        render_error: Callable[[BatonError], bytes],
+        *,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         super().__init__()
         self._events = events
         self._render_error = render_error
+        self._keep_alive_s = keep_alive_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = _Stream(send)
-        heart = asyncio.create_task(stream.beat(), name="keep-alive")
+        heart = asyncio.create_task(stream.beat(self._keep_alive_s), name="keep-alive")
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
@@ -76,10 +81,10 @@ class _Stream:
         await self._start()
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def beat(self) -> None:
+    async def beat(self, interval_s: float) -> None:
         """A comment whenever nothing was written for one to two intervals."""
         while True:
-            await asyncio.sleep(KEEP_ALIVE_S)
+            await asyncio.sleep(interval_s)
             if self._idle:
                 await self.write(KEEP_ALIVE)
             self._idle = True
