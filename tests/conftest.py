@@ -1,5 +1,6 @@
 """What holds for every test: unit and property tests reach no network."""
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 
 BARRED_FOLDERS = ("unit", "property", "simulation")
 TESTS = Path(__file__).parent
+
+# pytest-asyncio on Python 3.11 would otherwise make a default loop that nobody closes, and warnings
+# are errors here.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import openai
@@ -11,7 +12,7 @@ from support.fake_decode import STARTING, FakeDecode
 from support.router_process import RunningRouter, running_router
 
 CHAT = "/v1/chat/completions"
-USER = [{"role": "user", "content": "hi"}]
+USER: Any = [{"role": "user", "content": "hi"}]
 ERROR_BYTES_MAX = 2_000
 
 
@@ -110,7 +111,7 @@ async def test_a_field_that_is_wrong_is_named(
 async def test_neutral_values_of_unsupported_fields_are_accepted(router: RunningRouter) -> None:
     answer = await router.openai.chat.completions.create(
         model="bytes",
-        messages=USER,  # type: ignore[arg-type]
+        messages=USER,
         tools=[],
         tool_choice="none",
         response_format={"type": "text"},
@@ -121,7 +122,7 @@ async def test_neutral_values_of_unsupported_fields_are_accepted(router: Running
 
 async def test_an_unknown_model_is_a_404(router: RunningRouter) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
-        await router.openai.chat.completions.create(model="m" * 5_000, messages=USER)  # type: ignore[arg-type]
+        await router.openai.chat.completions.create(model="m" * 5_000, messages=USER)
     told(refused.value.response, 404, "model_not_found")
 
 
@@ -223,7 +224,7 @@ async def test_an_error_after_the_first_byte_is_an_event(
     assert (done, end) == ("data: [DONE]", "")
     stream = await router.openai.chat.completions.create(
         model="bytes",
-        messages=USER,  # type: ignore[arg-type]
+        messages=USER,
         stream=True,
     )
     with pytest.raises(openai.APIError, match="a step failed"):
@@ -237,7 +238,7 @@ async def test_an_error_before_the_first_token_of_a_stream_has_its_status(
     with pytest.raises(openai.InternalServerError) as failed:
         await router.openai.chat.completions.create(
             model="bytes",
-            messages=USER,  # type: ignore[arg-type]
+            messages=USER,
             stream=True,
         )
     assert failed.value.code == "engine_failure"

@@ -1,13 +1,14 @@
 """Clients that go away and workers that die: nothing keeps running, nothing is lost."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from baton.rpc.v1 import decode_pb2
 from support.fake_decode import DRAINING, PARIS, READY, FakeDecode, Script
 from support.router_process import RunningRouter, running_router
 
-BODY = {"model": "bytes", "prompt": "x", "max_tokens": 50}
+BODY: dict[str, Any] = {"model": "bytes", "prompt": "x", "max_tokens": 50}
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["before-the-first-token", "whole"])
@@ -27,7 +28,7 @@ async def test_a_client_that_leaves_cancels_its_work(stream: bool) -> None:
 
 async def test_a_client_that_leaves_mid_stream_cancels_its_work() -> None:
     async with FakeDecode(Script(hold_after=3)) as worker, running_router([worker]) as router:
-        stream = await router.openai.completions.create(**BODY, stream=True)  # type: ignore[call-overload]
+        stream = await router.openai.completions.create(**BODY, stream=True)
         assert (await anext(aiter(stream))).choices[0].text == "P"
         await stream.close()
         await worker.until(lambda w: w.cancels == [w.submits[0].request_id])
@@ -36,9 +37,7 @@ async def test_a_client_that_leaves_mid_stream_cancels_its_work() -> None:
 
 async def test_all_choices_of_a_client_that_leaves_are_cancelled() -> None:
     async with FakeDecode(Script(silent=True)) as worker, running_router([worker]) as router:
-        asked = asyncio.create_task(
-            router.openai.completions.create(**BODY, n=3)  # type: ignore[call-overload]
-        )
+        asked = asyncio.create_task(router.openai.completions.create(**BODY, n=3))
         await worker.until(lambda w: len(w.submits) == 3)
         asked.cancel()
         await worker.until(lambda w: len(w.cancels) == 3)
@@ -75,10 +74,10 @@ async def test_a_killed_worker_costs_no_request() -> None:
 
 async def _text(router: RunningRouter, stream: bool) -> str:
     if not stream:
-        answer = await router.openai.completions.create(**BODY)  # type: ignore[call-overload]
+        answer = await router.openai.completions.create(**BODY)
         assert answer.usage.completion_tokens == len(PARIS) + 1
         return str(answer.choices[0].text)
-    chunks = await router.openai.completions.create(**BODY, stream=True)  # type: ignore[call-overload]
+    chunks = await router.openai.completions.create(**BODY, stream=True)
     return "".join([chunk.choices[0].text async for chunk in chunks])
 
 

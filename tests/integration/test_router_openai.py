@@ -1,13 +1,14 @@
 """The OpenAI endpoint as the unmodified `openai` client sees it, before a fake decode worker."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 from support.fake_decode import PARIS, FakeDecode
 from support.router_process import RunningRouter, running_router
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ async def test_characters_of_several_tokens_stay_whole(
 async def test_completions_take_every_form_of_prompt(
     router: RunningRouter, worker: FakeDecode, prompt: object, submitted: list[list[int]]
 ) -> None:
-    answer = await router.openai.completions.create(model="bytes", prompt=prompt)  # type: ignore[call-overload]
+    answer = await router.openai.completions.create(model="bytes", prompt=prompt)
     assert sorted(list(s.prompt_token_ids) for s in worker.submits) == submitted
     assert [choice.index for choice in answer.choices] == list(range(len(submitted)))
     assert {choice.text for choice in answer.choices} == {PARIS[:16]}  # OpenAI's default of 16

@@ -1,4 +1,4 @@
-"""`python -m baton.router` as a process: real tokenizer and template, flags, drain and exit code."""
+"""`python -m baton.router` as a process: real tokenizer and template, flags, drain, exit code."""
 
 import asyncio
 import socket
@@ -6,6 +6,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import openai
@@ -14,7 +15,7 @@ from baton.model.tokenizer import load_tokenizer
 from support.fake_decode import FakeDecode
 from support.smollm2 import CACHE_DIR, REFERENCE, smollm2_model
 
-QUESTION = [{"role": "user", "content": "Say something in French."}]
+QUESTION: Any = [{"role": "user", "content": "Say something in French."}]
 START_LIMIT_S = 60.0
 
 
@@ -65,10 +66,9 @@ async def test_the_real_tokenizer_and_template_are_used() -> None:
         worker.script.reply = lambda submit: reply
         async with router(worker) as (_, url):
             client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
-            worker.script.break_after = None
             answer = await client.chat.completions.create(
                 model="smol",
-                messages=QUESTION,  # type: ignore[arg-type]
+                messages=QUESTION,
                 extra_body={"stop_token_ids": [reply[-1]]},
             )
             assert answer.choices[0].message.content == "Bonjour, ça va ? 🎼"
@@ -76,7 +76,7 @@ async def test_the_real_tokenizer_and_template_are_used() -> None:
             assert prompt.endswith(
                 "<|im_start|>user\nSay something in French.<|im_end|>\n<|im_start|>assistant\n"
             )
-            assert worker.submits[0].sampling.max_tokens == 4_096 - answer.usage.prompt_tokens  # type: ignore[union-attr]
+            assert worker.submits[0].sampling.max_tokens == 4_096 - answer.usage.prompt_tokens
             await client.close()
 
 

@@ -40,12 +40,9 @@ class BatchSlice:
     start: int
     block_table: Sequence[int]
     sample: SampleRequest | None = None  # set when the slice reaches the end of what is known
-    prompt_logprobs: int | None = (
-        None  # k: score each next token of the slice, with its k likeliest
-    )
-    next_token_ids: Sequence[
-        int
-    ] = ()  # with prompt_logprobs: the token that really follows each row
+    # k: score each next token of the slice, with its k likeliest; the tokens that really follow
+    prompt_logprobs: int | None = None
+    next_token_ids: Sequence[int] = ()
 
     @property
     def context_length(self) -> int:

@@ -41,12 +41,12 @@ def _penalise(
     row: torch.Tensor, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]
 ) -> None:
     if params.repetition_penalty != 1.0:
-        seen = torch.tensor([*prompt, *output], dtype=torch.int64).unique()
+        seen = torch.tensor([*prompt, *output], dtype=torch.int64).unique()  # type: ignore[no-untyped-call]
         logits = row[seen]
         penalty = params.repetition_penalty
         row[seen] = torch.where(logits > 0, logits / penalty, logits * penalty)
     if output and (params.frequency_penalty != 0.0 or params.presence_penalty != 0.0):
-        used, counts = torch.tensor(output, dtype=torch.int64).unique(return_counts=True)
+        used, counts = torch.tensor(output, dtype=torch.int64).unique(return_counts=True)  # type: ignore[no-untyped-call]
         row[used] -= params.frequency_penalty * counts + params.presence_penalty
 
 

@@ -17,6 +17,7 @@ from baton.router.openai.errors import error_response
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"
+API_PREFIX = "/v1/"
 CLIENT_GONE_STATUS = 499  # nginx's number for it; nobody receives it
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
@@ -57,7 +58,7 @@ class Observed:
     def __init__(self, app: ASGIApp, *, metrics: Metrics, traffic: Traffic) -> None:
         self._app = app
         self._metrics = metrics
-        self._lifecycle = traffic
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,8 +72,11 @@ class Observed:
                 status = message["status"]
             await send(message)
 
-        self._lifecycle.enter()
-        self._metrics.gauge("baton_router_requests_inflight", self._lifecycle.in_flight)
+        # Probes and scrapes are no traffic: a drain need not wait for them.
+        counted = scope["path"].startswith(API_PREFIX)
+        if counted:
+            self._traffic.enter()
+            self._metrics.gauge("baton_router_requests_inflight", self._traffic.in_flight)
         try:
             await self._app(scope, receive, noting_send)
         except Exception as error:
@@ -82,8 +86,9 @@ class Observed:
             response: Response = error_response(EngineFailure("internal error"))
             await response(scope, receive, noting_send)
         finally:
-            self._lifecycle.leave()
-            self._metrics.gauge("baton_router_requests_inflight", self._lifecycle.in_flight)
+            if counted:
+                self._traffic.leave()
+                self._metrics.gauge("baton_router_requests_inflight", self._traffic.in_flight)
             self._metrics.count(
                 "baton_router_requests_total",
                 endpoint=_endpoint(scope),

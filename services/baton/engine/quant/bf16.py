@@ -9,9 +9,8 @@ from torch.nn import functional
 
 def packing_available() -> bool:
     """Whether this build and processor have oneDNN's packed bfloat16 product."""
-    return bool(torch.backends.mkldnn.is_available()) and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(built and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Bf16Linear:
