@@ -1,0 +1,120 @@
+"""Guessing tokens ahead: where guesses come from, and how many are worth their rows. Pure.
+
+A step computes a request's next token and k guessed ones after it; every guess that is what the
+sampler would have drawn there is kept. Draws are counter-based, so the output is, token by token,
+what it would have been without guessing: exact for greedy and for sampling, on any worker.
+
+Prompt lookup guesses that what followed the last few tokens before will follow them again.
+Knows tokens and shares of hits; knows no model, no batch and no clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NGRAM_MAX = 4
+"""Longer matches are rarer and hardly more often right."""
+
+NGRAM_MIN = 2
+"""One token alone says little about the next."""
+
+ACCEPTANCE_MEMORY = 32.0
+"""Guesses over which a request's hit rate is remembered: some ten steps, about a paragraph."""
+
+ACCEPTANCE_PRIOR = 0.5
+"""Assumed hit rate before anything is known, as strong as `PRIOR_GUESSES` guesses."""
+
+PRIOR_GUESSES = 4.0
+
+PROBE_INTERVAL_STEPS = 32
+"""A request that has stopped guessing tries one guess this often: its text may have changed."""
+
+GAIN_MIN = 1.05
+"""Below this predicted gain guessing does not pay: the prediction itself errs by some percent."""
+
+
+class PromptLookup:
+    """The n-grams of one request's tokens, and where each was seen last."""
+
+    def __init__(self) -> None:
+        self._tokens: list[int] = []
+        self._ends: dict[tuple[int, ...], int] = {}  # n-gram -> index just after it
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Take in the tokens that follow those known so far."""
+        for token in tokens:
+            # An n-gram is filed once a token follows it: the last one would only find itself.
+            end = len(self._tokens)
+            for size in range(NGRAM_MIN, NGRAM_MAX + 1):
+                if end >= size:
+                    self._ends[tuple(self._tokens[end - size : end])] = end
+            self._tokens.append(token)
+
+    @property
+    def length(self) -> int:
+        return len(self._tokens)
+
+    def guess(self, count: int) -> tuple[int, ...]:
+        """Up to `count` tokens that followed the longest earlier match; none without a match."""
+        end = len(self._tokens)
+        for size in range(min(NGRAM_MAX, end), NGRAM_MIN - 1, -1):
+            found = self._ends.get(tuple(self._tokens[end - size : end]))
+            if found is not None:
+                return tuple(self._tokens[found : found + count])
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """What a decode step costs: `base_s` whatever is in it, `row_s` per computed row."""
+
+    base_s: float
+    row_s: float
+
+    def step_s(self, rows: float) -> float:
+        return self.base_s + self.row_s * rows
+
+
+class Acceptance:
+    """How often one request's guesses were right lately."""
+
+    def __init__(self) -> None:
+        self._hits = ACCEPTANCE_PRIOR * PRIOR_GUESSES
+        self._guesses = PRIOR_GUESSES
+        self._idle_steps = 0
+
+    @property
+    def rate(self) -> float:
+        return self._hits / self._guesses
+
+    def note(self, *, guessed: int, accepted: int) -> None:
+        """A step checked `guessed` guesses in order; `accepted` were right, then one wrong."""
+        tried = min(guessed, accepted + 1)  # what comes after a wrong guess was never tried
+        keep = max(0.0, 1.0 - tried / ACCEPTANCE_MEMORY)
+        self._hits = self._hits * keep + accepted
+        self._guesses = self._guesses * keep + tried
+        self._idle_steps = 0
+
+    def due_for_probe(self) -> bool:
+        """Count a step without guesses; True when it is time to try one again."""
+        self._idle_steps += 1
+        return self._idle_steps >= PROBE_INTERVAL_STEPS
+
+
+def expected_tokens(rate: float, guesses: int) -> float:
+    """Tokens a step yields: one, and each guess that follows only right ones."""
+    return sum(rate**index for index in range(guesses + 1))
+
+
+def guess_count(rate: float, *, requests: int, costs: StepCosts, guesses_max: int) -> int:
+    """How many guesses per request make a step of `requests` decodes yield the most per second.
+
+    0 when none does clearly better than not guessing.
+    """
+    if costs.base_s + costs.row_s <= 0.0:
+        return 0  # nothing is known about the machine yet
+    best, best_yield = 0, GAIN_MIN / costs.step_s(requests)
+    for guesses in range(1, guesses_max + 1):
+        yielded = expected_tokens(rate, guesses) / costs.step_s(requests * (1 + guesses))
+        if yielded > best_yield:
+            best, best_yield = guesses, yielded
+    return best
