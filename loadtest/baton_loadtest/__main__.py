@@ -18,6 +18,8 @@ from rich.console import Console
 
 from baton_loadtest.bench import CONCURRENCIES, BenchOptions, bench
 from baton_loadtest.machine import machine_line, usable_cores
+from baton_loadtest.peers.command import run_peers
+from baton_loadtest.quality_command import run_quality
 from baton_loadtest.report import BenchReport, as_json, markdown, table
 
 QUICK_PROMPT_TOKENS, QUICK_OUTPUT_TOKENS, QUICK_CONCURRENCIES = 64, 32, (1, 8)
@@ -82,6 +84,8 @@ def main() -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.callback(help="Load against a running Baton, and the numbers it gives.")(lambda: None)
     app.command("bench")(run_bench)
+    app.command("quality")(run_quality)
+    app.command("peers")(run_peers)
     try:
         app()
     except BatonError as error:

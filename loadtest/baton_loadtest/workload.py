@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baton.engine.draws import uniform
+from baton_loadtest.draws import uniform
 
 TOKEN_ID_MIN = 1_000
 """Below it lie special tokens and single bytes in every vocabulary we serve."""

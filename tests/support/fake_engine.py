@@ -73,7 +73,7 @@ class ChainKv:
 
     def read_cell(self, block: int, slot: int) -> bytes:
         """Raises AssertionError when layers and sides disagree."""
-        value = self._values[0, 0, block, slot].tobytes()
+        value = bytes(self._values[0, 0, block, slot].tobytes())
         for layer in range(LAYOUT.layers):
             for side in range(2):
                 held = self._values[layer, side, block, slot].tobytes()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from baton.common.clock import SystemClock
 from baton.common.metrics import Metrics
 from baton.decode.service import DecodeService
-from baton.engine.messages import Cancel, Submit
+from baton.engine.messages import Cancel
 from baton.engine.params import FinishReason, SamplingParams
 from baton.handoff.layout import KvLayout
 from baton.prefill.service import PrefillService
@@ -30,6 +30,7 @@ from prometheus_client import CollectorRegistry
 
 from support.fake_engine import LAYOUT, VOCAB_SIZE, FakeEngine
 
+NUDGE_ID = "nobody"  # of a cancel that cancels nothing
 LIMIT_S = 10.0  # of every wait in these tests: far above what any takes
 
 
@@ -93,7 +94,7 @@ class FakeWorker:
 
     def nudge(self) -> None:
         """Make the engine take a turn."""
-        self.loop.post(Cancel("nobody", FinishReason.CANCELLED))
+        self.loop.post(Cancel(NUDGE_ID, FinishReason.CANCELLED))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition that can only change with a turn of the engine."""
@@ -211,7 +212,3 @@ class RouterClient:
             for update in frame.updates:
                 self.updates[update.request_id].append(update)
             self._came.set()
-
-
-def submits(worker: FakeWorker) -> list[Submit]:
-    return [command for command in worker.engine.commands if isinstance(command, Submit)]

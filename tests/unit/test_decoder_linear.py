@@ -5,11 +5,14 @@ import torch
 from baton.common.errors import ConfigError
 from baton.engine.quant import bf16, int8
 from baton.engine.quant.bf16 import Bf16Linear
+from baton.engine.quant.int4_weight_only import Int4WeightLinear, kernel_fits
 from baton.engine.quant.int8 import EXACT_TERMS, Int8Linear
+from baton.engine.quant.int8_weight_only import KERNEL_ROWS_MAX, Int8WeightLinear
 from baton.engine.quant.linear import Fp32Linear, Linear, make_linear
 from baton.engine.quant.quantization import Quantization
 
-SHAPES = [(64, 48, 1), (96, 33, 5), (EXACT_TERMS * 2 + 64, 40, 3)]
+# in, out, rows: the last two fit no kernel of the weight-only schemes
+SHAPES = [(64, 48, 1), (EXACT_TERMS * 2 + 64, 48, KERNEL_ROWS_MAX + 1), (96, 33, 5), (40, 16, 3)]
 
 
 def tensors(inner: int, outer: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -33,7 +36,13 @@ def error(layer: Linear, weight: torch.Tensor, bias: torch.Tensor, x: torch.Tens
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     ("quantization", "tolerance"),
-    [(Quantization.NONE, 1e-6), (Quantization.BF16, 5e-3), (Quantization.INT8, 1.5e-2)],
+    [
+        (Quantization.NONE, 1e-6),
+        (Quantization.BF16, 5e-3),
+        (Quantization.INT8, 1.6e-2),
+        (Quantization.INT8_WEIGHT_ONLY, 1.4e-2),
+        (Quantization.INT4_WEIGHT_ONLY, 1.3e-1),
+    ],
 )
 def test_each_scheme_stays_within_its_rounding(
     shape: tuple[int, int, int], quantization: Quantization, tolerance: float
@@ -89,7 +98,60 @@ def test_rows_of_the_8_bit_layer_are_independent(kernel: bool) -> None:
     assert together[4].isnan().all()
 
 
+@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+def test_both_ways_of_the_weight_only_layers_agree(shape: tuple[int, int, int]) -> None:
+    weight, bias, x = tensors(*shape)
+    for layer in (Int8WeightLinear, Int4WeightLinear):
+        fast, plain = layer(weight, bias, kernel=True), layer(weight, bias, kernel=False)
+        with torch.inference_mode():
+            difference = (fast(x) - plain(x)).norm(dim=1)
+            assert bool((difference <= 2e-3 * plain(x).norm(dim=1)).all())  # bfloat16 rounds so
+
+
+@pytest.mark.parametrize("layer", [Int8WeightLinear, Int4WeightLinear])
+@pytest.mark.parametrize("kernel", [False, True])
+def test_rows_of_the_weight_only_layers_are_independent(
+    layer: type[Int8WeightLinear] | type[Int4WeightLinear], kernel: bool
+) -> None:
+    weight, bias, x = tensors(64, 48, 6)
+    x[2] = 0.0
+    x[4, 7] = float("nan")
+    made = layer(weight, bias, kernel=kernel)
+    with torch.inference_mode():
+        together = made(x)
+        alone = torch.cat([made(x[row : row + 1]) for row in (0, 1, 2, 3, 5)])
+    assert torch.allclose(together[[0, 1, 2, 3, 5]], alone, rtol=1e-2, atol=1e-5)
+    assert torch.equal(together[2], bias)
+    assert together[4].isnan().all()
+
+
+def test_weights_that_came_from_4_bits_in_groups_survive_4_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randint(0, 16, (48, 4, 32), generator=generator)
+    levels[:, :, 0], levels[:, :, 1] = 0, 15  # as Q4_1 writes a block: both ends in use
+    scale = torch.rand(48, 4, 1, generator=generator) + 0.1
+    weight = (levels * scale - 8 * scale).flatten(1)
+    x = torch.eye(128)
+    with torch.inference_mode():
+        found = Int4WeightLinear(weight, None)(x).t()
+    assert (found - weight).norm() < 4e-3 * weight.norm()
+
+
+def test_a_group_of_equal_weights_keeps_them() -> None:
+    weight = torch.full((16, 64), 0.5)
+    weight[3] = 0.0
+    for layer in (Int8WeightLinear(weight, None), Int4WeightLinear(weight, None)):
+        with torch.inference_mode():
+            assert torch.allclose(layer(torch.eye(64)).t(), weight, rtol=4e-3)
+
+
+def test_shapes_no_4_bit_kernel_takes_are_known() -> None:
+    assert kernel_fits(48, 64)
+    assert not kernel_fits(33, 96)
+    assert not kernel_fits(48, 40)
+
+
 def test_a_scheme_is_parsed_by_name() -> None:
     assert Quantization.parse(" INT8 ") is Quantization.INT8
-    with pytest.raises(ConfigError, match="none, bf16, int8"):
+    with pytest.raises(ConfigError, match="none, bf16, int8, int8-weight-only, int4-weight-only"):
         Quantization.parse("fp4")

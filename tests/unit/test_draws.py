@@ -1,8 +1,9 @@
-"""Draws depend on seed and position alone and are uniform."""
+"""Noise, draws and block ids depend on what they should and on nothing else."""
 
 import numpy as np
-from baton.engine.draws import uniform
 from baton.engine.identity import block_id, block_ids, root_id
+from baton.engine.noise import gumbel
+from baton_loadtest.draws import uniform
 
 
 def test_the_same_pair_draws_the_same_and_neighbours_do_not() -> None:
@@ -19,6 +20,23 @@ def test_draws_fill_the_unit_interval_evenly() -> None:
     counts, _ = np.histogram(draws, bins=10, range=(0, 1))
     # chi-square with 9 degrees of freedom: 27.9 has a chance of one in a thousand
     assert float(((counts - 1000.0) ** 2 / 1000.0).sum()) < 27.9
+
+
+def test_noise_depends_on_seed_position_and_token_alone() -> None:
+    noise = gumbel(2**64 - 1, 12, 1000)
+    assert np.array_equal(gumbel(2**64 - 1, 12, 1000), noise)
+    assert np.array_equal(gumbel(2**64 - 1, 12, 400), noise[:400])
+    for other in (gumbel(2**64 - 2, 12, 1000), gumbel(2**64 - 1, 13, 1000)):
+        assert abs(float(np.corrcoef(noise, other)[0, 1])) < 0.15
+
+
+def test_noise_is_standard_gumbel() -> None:
+    noise = np.concatenate([gumbel(seed, 0, 5000) for seed in range(4)])
+    assert np.isfinite(noise).all()
+    # the standard Gumbel distribution is exp(-exp(-x)); 1.63 / sqrt(n) is its 1 % KS limit
+    ordered = np.sort(noise)
+    distance = np.abs(np.exp(-np.exp(-ordered)) - np.arange(len(ordered)) / len(ordered)).max()
+    assert distance < 1.63 / np.sqrt(len(ordered))
 
 
 def test_a_block_id_depends_on_everything_before_it() -> None:

@@ -195,10 +195,20 @@ def test_more_progress_than_tokens_is_refused(tokens: int) -> None:
 def test_only_the_span_that_is_due_counts_as_sent() -> None:
     session = sender()
     session.computed(8)
-    for wrong in (Span(0, 1), Span(1, 1), Span(0, 3)):
+    for wrong in (Span(1, 1), Span(0, 3), Span(0, 0)):
         with pytest.raises(IllegalTransition):
             session.span_sent(wrong)
     assert session.next_span() == Span(0, 2)
+
+
+def test_a_span_stays_due_when_the_computation_goes_on_while_it_is_sent() -> None:
+    session = sender()
+    session.computed(8)
+    span = session.next_span()
+    session.drawn()
+    assert session.next_span() == Span(0, 3)
+    session.span_sent(span or pytest.fail("no span"))
+    assert session.next_span() == Span(2, 1)
 
 
 @pytest.mark.parametrize(

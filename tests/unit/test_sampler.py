@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from baton.engine.batch import SampleRequest, SliceResult
-from baton.engine.draws import uniform
+from baton.engine.noise import gumbel
 from baton.engine.params import SamplingParams, TokenSample
 from baton.engine.sampler import DRAW_ROWS_MAX, sample_rows
 
@@ -68,12 +68,33 @@ def test_greedy_and_drawn_rows_share_a_batch() -> None:
     assert chosen(logits, *mixed) == alone
 
 
-def test_a_draw_is_the_inverse_of_the_distribution_in_order_of_ids() -> None:
-    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+def test_a_draw_is_the_largest_sum_of_logit_and_noise() -> None:
+    logits = rows(1)
     for position in range(40):
-        draw = uniform(9, position)
-        expected = next(token for token, border in enumerate((0.1, 0.3, 0.6, 1.0)) if draw < border)
-        assert chosen(logits, request(seed=9, output=(0,) * position)) == [expected]
+        sums = logits[0].double().numpy() / 0.7 + gumbel(9, position, VOCAB)
+        wanted = request(seed=9, temperature=0.7, output=(0,) * position)
+        assert chosen(logits, wanted) == [int(sums.argmax())]
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
+    draws = 4000
+    tokens = chosen(logits.expand(draws, -1), *[request(seed=seed) for seed in range(draws)])
+    expected = torch.tensor([0.1, 0.2, 0.3, 0.4]) * draws
+    counts = torch.bincount(torch.tensor(tokens), minlength=4)
+    # chi-square with 3 degrees of freedom: 16.3 has a chance of one in a thousand
+    assert float(((counts - expected) ** 2 / expected).sum()) < 16.3
+
+
+def test_noise_in_the_last_bits_of_the_logits_changes_almost_no_draw() -> None:
+    generator = torch.Generator().manual_seed(1)
+    flat = torch.randn(500, 5000, generator=generator)
+    shaken = flat + torch.randn(500, 5000, generator=generator) * 2e-5
+    requests = [request(seed=seed) for seed in range(500)]
+    changed = sum(
+        a != b for a, b in zip(chosen(flat, *requests), chosen(shaken, *requests), strict=True)
+    )
+    assert changed <= 1
 
 
 def test_a_draw_depends_on_seed_and_position_alone() -> None:

@@ -1,21 +1,21 @@
 """Chooses one token per row of logits, and reports logprobs.
 
-Knows rows, parameters and counter-based draws; keeps no state and no generator. A drawn token is
-the inverse of the cumulative distribution, in order of token ids, at one uniform number: a tiny
-change of the logits moves each border by as little, so two workers whose sums differ in the last
-bit agree on all but a vanishing share of draws, and a token needs one draw, not one per entry.
+Knows rows, parameters and counter-based noise; keeps no state and no generator. A drawn token is
+the one whose logit and Gumbel noise sum highest, so two workers or batches whose logits differ in
+the last bits agree on all but a vanishing share of draws.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from baton.engine.batch import SampleRequest, SliceResult
-from baton.engine.draws import uniform
 from baton.engine.filters import NEVER, edit_row, filter_rows, needs_edit
+from baton.engine.noise import gumbel
 from baton.engine.params import TokenLogprob, TokenSample
 
-# Rows drawn at once: a row of 128k tokens takes some 4 MB of float32 and float64 temporaries.
+# Rows drawn at once: a row of 128k tokens takes some 3 MB of float32 and float64 temporaries.
 DRAW_ROWS_MAX = 32
 
 NOT_FINITE = "the model's logits are not finite"
@@ -71,15 +71,12 @@ def _draw(
     logits: torch.Tensor, requests: Sequence[SampleRequest]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """[R, vocab] -> [R] token ids, and whether the row had any token to draw."""
-    weights = filter_rows(logits, [request.params for request in requests]).softmax(-1)
-    sums = weights.double().cumsum(-1)  # float32 sums of 50k terms would misplace the borders
-    totals = sums[:, -1:]
-    draws = [[uniform(request.params.seed, request.position)] for request in requests]
-    targets = torch.tensor(draws, dtype=torch.float64) * totals
-    # rounding must not lift a draw to the total, beyond which there is no token
-    targets = targets.minimum(totals.nextafter(torch.zeros_like(totals)))
-    found = torch.searchsorted(sums, targets, right=True).squeeze(1)
-    return found, totals.squeeze(1).isfinite()
+    filtered = filter_rows(logits, [request.params for request in requests])
+    noise = np.stack(
+        [gumbel(request.params.seed, request.position, logits.shape[1]) for request in requests]
+    )
+    best = torch.from_numpy(noise).add_(filtered).max(-1)
+    return best.indices, best.values > NEVER
 
 
 def finite_rows(logits: torch.Tensor) -> list[bool]:

@@ -51,7 +51,7 @@ class Outcome(Enum):
     """How an attempt ended; the label of `baton_handoff_total`."""
 
     COMPLETE = "complete"
-    REFUSED = "refused"  # draining, overloaded, unreachable
+    REFUSED = "refused"  # draining, overloaded, unreachable, or gone midway
     LAYOUT_MISMATCH = "layout_mismatch"
     CORRUPT = "corrupt"
     STALLED = "stalled"

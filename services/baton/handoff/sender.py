@@ -75,10 +75,8 @@ class Sender:
         payload = self._kv.read_blocks(blocks)
         await asyncio.sleep(0)
         self._absorb(self._events.take())
-        now = self._session.next_span()
-        unspoilt = now is not None and now.end_block >= span.end_block
         same_blocks = self._block_table[span.first_block : span.end_block] == blocks
-        return payload if unspoilt and same_blocks else None
+        return payload if same_blocks and self._session.may_send(span) else None
 
     def _absorb(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -101,9 +101,18 @@ class SenderSession:
         count = min(ready - self._sent_blocks, self._blocks_max)
         return Span(self._sent_blocks, count) if count > 0 else None
 
+    def may_send(self, span: Span) -> bool:
+        """Whether `span` is what `next_span` says, or the beginning of it.
+
+        While it was being read the computation may have gone on, or fallen back (a preemption).
+        """
+        due = self.next_span()
+        begins = due is not None and span.first_block == due.first_block
+        return due is not None and begins and 1 <= span.block_count <= due.block_count
+
     def span_sent(self, span: Span) -> None:
-        """`span` went out; it must be what `next_span` says."""
-        if span != self.next_span():
+        """`span` went out; it must be one that `may_send`."""
+        if not self.may_send(span):
             raise self._illegal(f"{SenderEvent.SPAN_SENT.value} {span}")
         self._advance(SenderEvent.SPAN_SENT)
         self._sent_blocks = span.end_block

@@ -1,1 +1,1 @@
-"""Linear layers under three compute schemes: float32, bfloat16 and 8-bit integers."""
+"""Linear layers under every compute scheme: float32, bfloat16, 8-bit and weight-only integers."""

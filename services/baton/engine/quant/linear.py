@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional
 
 from baton.engine.quant.bf16 import Bf16Linear
+from baton.engine.quant.int4_weight_only import Int4WeightLinear
 from baton.engine.quant.int8 import Int8Linear
+from baton.engine.quant.int8_weight_only import Int8WeightLinear
 from baton.engine.quant.quantization import Quantization
 
 
@@ -41,6 +43,10 @@ def make_linear(
             return Bf16Linear(weight, bias)
         case Quantization.INT8:
             return Int8Linear(weight, bias)
+        case Quantization.INT8_WEIGHT_ONLY:
+            return Int8WeightLinear(weight, bias)
+        case Quantization.INT4_WEIGHT_ONLY:
+            return Int4WeightLinear(weight, bias)
 
 
 def embedding_dtype(quantization: Quantization) -> torch.dtype:
@@ -50,4 +56,8 @@ def embedding_dtype(quantization: Quantization) -> torch.dtype:
 
 def kv_dtype(quantization: Quantization) -> torch.dtype:
     """What the KV cache holds; part of the KV's identity between workers."""
-    return torch.bfloat16 if quantization is Quantization.BF16 else torch.float32
+    match quantization:
+        case Quantization.NONE | Quantization.INT8:
+            return torch.float32
+        case Quantization.BF16 | Quantization.INT8_WEIGHT_ONLY | Quantization.INT4_WEIGHT_ONLY:
+            return torch.bfloat16
