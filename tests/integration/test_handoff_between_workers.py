@@ -333,38 +333,3 @@ async def test_a_prompt_cached_here_is_not_fetched() -> None:
         assert await router.output("a") == solo_output(PROMPT, 6)
         assert router.updates["a"][0].prefill_path == "local:cached"
         assert prefill.engine.commands == []
-
-
-async def test_64_requests_at_once_are_each_that_of_their_solo_run() -> None:
-    prefill = FakeWorker(Role.PREFILL, FakeEngine(block_count=96, step_tokens_max=32))
-    decode = FakeWorker(
-        Role.DECODE, FakeEngine(block_count=160, step_tokens_max=32, sequences_max=16)
-    )
-    prompts = {f"r{i}": [(i * 31 + j * 7) % 250 + 1 for j in range(3 + i)] for i in range(64)}
-    async with running(prefill, decode), RouterClient(decode.address) as router:
-        for request_id, prompt in prompts.items():
-            await router.send(
-                submit_command(request_id, prompt, greedy(8), candidates=[prefill.address])
-            )
-        for request_id, prompt in prompts.items():
-            assert await router.output(request_id) == solo_output(prompt, 8)
-            assert len(router.terminals(request_id)) == 1
-        assert decode.metric("baton_decode_prefill_total", path="remote") > 0
-        await asyncio.gather(prefill.until_idle(), decode.until_idle())
-
-
-async def test_prefill_killed_under_load_changes_no_output() -> None:
-    prefill = FakeWorker(Role.PREFILL, FakeEngine(block_count=160))
-    decode = decode_worker(block_count=160)
-    prompts = {f"r{i}": [(i * 31 + j * 7) % 250 + 1 for j in range(20 + i)] for i in range(24)}
-    async with running(prefill, decode), RouterClient(decode.address) as router:
-        prefill.ration(40)
-        for request_id, prompt in prompts.items():
-            await router.send(
-                submit_command(request_id, prompt, greedy(8), candidates=[prefill.address])
-            )
-        await decode.until(lambda: arrived_blocks(decode) >= 3)
-        await prefill.kill()
-        for request_id, prompt in prompts.items():
-            assert await router.output(request_id) == solo_output(prompt, 8)
-        await decode.until_idle()

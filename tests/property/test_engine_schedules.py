@@ -3,6 +3,7 @@ preempted, handed over or lost, the books balance after every step and every fin
 the
 output of its solo run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baton.engine.blocks import BlockPool
@@ -19,7 +20,10 @@ from baton.engine.messages import (
     Tokens,
 )
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
-from baton.engine.scheduler import KvIdentity, Scheduler, SchedulerLimits
+from baton.engine.plan import KvIdentity, SchedulerLimits
+from baton.engine.request import Request
+from baton.engine.scheduler import Scheduler
+from baton.engine.speculation import Speculative
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -42,14 +46,43 @@ class Expected:
     progress: Progress | None = None
 
 
+class HalfRightGuesser:
+    """Guesses of which some are right: as many as the hash of their place says, up to four."""
+
+    def wish(self, request: Speculative, *, decoding: int) -> int:
+        return prefix_hash(request.tokens(0, request.length))[0] % 5
+
+    def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> list[tuple[int, ...]]:
+        return [self._guess(request, count) for request, count in wanted]
+
+    def _guess(self, request: Speculative, count: int) -> tuple[int, ...]:
+        assert isinstance(request, Request)
+        tokens = list(request.tokens(0, request.length))
+        right = prefix_hash(tokens)[1] % 5
+        for index in range(count):
+            token = next_token(tokens, request.params)
+            tokens.append(token if index < right else (token + 1) % 90)
+        return tuple(tokens[request.length :])
+
+    def learn(self, request: Speculative, guessed: int, accepted: int) -> None:
+        assert 0 <= accepted <= guessed
+
+
 class EngineSchedules(RuleBasedStateMachine):
-    @initialize(blocks=st.integers(6, 24), seats=st.integers(1, 5), extra=st.integers(0, 12))
-    def build(self, blocks: int, seats: int, extra: int) -> None:
+    @initialize(
+        blocks=st.integers(6, 24),
+        seats=st.integers(1, 5),
+        extra=st.integers(0, 12),
+        guessing=st.booleans(),
+    )
+    def build(self, blocks: int, seats: int, extra: int, guessing: bool) -> None:
         self.capacity = min(blocks * BLOCK_SIZE, 60)
         pool = BlockPool(blocks, BLOCK_SIZE)
         limits = SchedulerLimits(seats + extra, seats, self.capacity)
         self.runner = FakeRunner(blocks, BLOCK_SIZE)
-        scheduler = Scheduler(limits, pool, KvIdentity("tiny", "float32"), (EOS,))
+        guesser = HalfRightGuesser() if guessing else None
+        identity = KvIdentity("tiny", "float32")
+        scheduler = Scheduler(limits, pool, identity, (EOS,), guesser)
         self.engine = Engine(scheduler, pool, self.runner, self.runner)
         self.token_budget = limits.token_budget
         self.requests: dict[str, Expected] = {}

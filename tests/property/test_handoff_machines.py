@@ -57,8 +57,13 @@ def sent_frames(case: Case) -> list[prefill_pb2.KvBlocks]:
             frames.append(frame(span))
 
     for tokens in case.progress:
+        asked = session.next_span()
         session.computed(tokens)
-        flush()
+        if asked is not None and session.may_send(asked):  # more came while it was being read
+            session.span_sent(asked)
+            frames.append(frame(asked))
+        if tokens % 2:
+            flush()
     session.drawn()
     flush()
     assert session.state is SenderState.TOKEN_DUE

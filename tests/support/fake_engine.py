@@ -16,7 +16,8 @@ from baton.engine.blocks import BlockPool
 from baton.engine.engine import Engine
 from baton.engine.messages import Command, StepReport
 from baton.engine.params import SamplingParams, TokenSample
-from baton.engine.scheduler import KvIdentity, Scheduler, SchedulerLimits
+from baton.engine.plan import KvIdentity, SchedulerLimits
+from baton.engine.scheduler import Scheduler
 from baton.handoff.layout import KvLayout
 
 BLOCK_SIZE = 4
@@ -112,7 +113,7 @@ class ChainRunner:
         if piece.sample is None:
             return SliceResult(prompt_logprobs=scored)
         cells = [self._read(table, position) for position in range(piece.context_length)]
-        return SliceResult(TokenSample(drawn(cells)), scored)
+        return SliceResult((TokenSample(drawn(cells)),), scored)
 
     def _read(self, table: Sequence[int], position: int) -> bytes:
         return self._kv.read_cell(*self._place(table, position))

@@ -78,8 +78,14 @@ class FakeRunner:
             self._write(piece.block_table, piece.start + offset, prefix_hash(tokens))
         if piece.sample is None:
             return SliceResult()
-        assert tokens == [*piece.sample.prompt, *piece.sample.output]
-        return SliceResult(TokenSample(next_token(tokens, piece.sample.params)))
+        known = len(tokens) - piece.guesses
+        assert tokens[:known] == [*piece.sample.prompt, *piece.sample.output]
+        samples = []
+        for count in range(piece.guesses + 1):
+            samples.append(TokenSample(next_token(tokens[: known + count], piece.sample.params)))
+            if samples[-1].token_id not in tokens[known + count : known + count + 1]:
+                break
+        return SliceResult(tuple(samples))
 
     def expect(self, request_id: str, prompt: Sequence[int], output: Sequence[int] = ()) -> None:
         """Tell the fake which request is behind an id, before its first step."""

@@ -55,9 +55,8 @@ def run_jobs(runner: Runner, jobs: Sequence[Job]) -> list[list[int]]:
         for job, piece, result in zip(active, slices, results, strict=True):
             assert result.error is None, result.error
             job.computed += len(piece.token_ids)
-            assert (result.sample is None) == (piece.sample is None)
-            if result.sample is not None:
-                job.samples.append(result.sample)
+            assert len(result.samples) == (piece.sample is not None)
+            job.samples += result.samples
         step += 1
     return [job.output for job in jobs]
 

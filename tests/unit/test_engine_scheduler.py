@@ -17,7 +17,8 @@ from baton.engine.messages import (
     Tokens,
 )
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
-from baton.engine.scheduler import KvIdentity, Scheduler, SchedulerLimits
+from baton.engine.plan import KvIdentity, SchedulerLimits
+from baton.engine.scheduler import Scheduler
 from support.fake_runner import EOS, FakeRunner, next_token, solo_output
 
 BLOCK_SIZE = 4

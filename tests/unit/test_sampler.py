@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from baton.engine.batch import SampleRequest, SliceResult
+from baton.engine.batch import SampleRequest
 from baton.engine.noise import gumbel
 from baton.engine.params import SamplingParams, TokenSample
-from baton.engine.sampler import DRAW_ROWS_MAX, sample_rows
+from baton.engine.sampler import DRAW_ROWS_MAX, RowSample, sample_rows
 
 VOCAB = 50
 EOS = 4
@@ -40,7 +40,7 @@ def chosen(logits: torch.Tensor, *requests: SampleRequest) -> list[int]:
     return [sample_of(result).token_id for result in sample_rows(logits.clone(), requests)]
 
 
-def sample_of(result: SliceResult) -> TokenSample:
+def sample_of(result: RowSample) -> TokenSample:
     assert result.error is None
     assert result.sample is not None
     return result.sample

@@ -43,6 +43,8 @@ class BatchSlice:
     # k: score each next token of the slice, with its k likeliest; the tokens that really follow
     prompt_logprobs: int | None = None
     next_token_ids: Sequence[int] = ()
+    # The last so many of token_ids are guessed: they are kept as far as the sampler agrees.
+    guesses: int = 0
 
     @property
     def context_length(self) -> int:
@@ -59,7 +61,8 @@ class StepBatch:
 class SliceResult:
     """What the runner found for one slice, in the order of the batch."""
 
-    sample: TokenSample | None = None
+    # the tokens that follow the known ones: every guess that was right, then one more
+    samples: tuple[TokenSample, ...] = ()
     # with prompt_logprobs: one per entry of `next_token_ids` (the last prompt row has none)
     prompt_logprobs: tuple[TokenSample, ...] = ()
     # a fault of this row alone (NaN logits): the request fails, the batch goes on

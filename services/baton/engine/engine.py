@@ -18,7 +18,8 @@ from baton.engine.messages import (
     StepReport,
     Submit,
 )
-from baton.engine.scheduler import PlannedSlice, Scheduler
+from baton.engine.plan import PlannedSlice
+from baton.engine.scheduler import Scheduler
 
 
 class Engine:
@@ -87,10 +88,11 @@ class Engine:
             following = request.prompt[start + 1 : end + 1]
         return BatchSlice(
             request.request_id,
-            request.tokens(start, end),
+            (*request.tokens(start, end), *planned.guesses),
             start,
             request.block_table,
             sample,
             scored if following else None,
             following,
+            len(planned.guesses),
         )

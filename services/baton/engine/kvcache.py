@@ -38,6 +38,11 @@ class PagedKvCache:
         """Bytes of one block over all layers, keys and values."""
         return self._bytes.shape[0] * self._bytes.shape[2]
 
+    @property
+    def address(self) -> int:
+        """Where [layers, k and v, blocks, slots, kv_heads, head_size] begins in memory."""
+        return self._cache.data_ptr()
+
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """A layer's keys and values, each [slots of all blocks, kv_heads, head_size]: views."""
         return self._layers[index]

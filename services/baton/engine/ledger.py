@@ -26,19 +26,19 @@ class Ledger:
     def tell(
         self,
         request: Request,
-        token: TokenSample | None,
+        tokens: Sequence[TokenSample] = (),
         *,
         finish: FinishReason | None = None,
         error: str | None = None,
     ) -> None:
         """A Tokens event; the first of a request carries what is said once."""
         scored: tuple[TokenSample, ...] = ()
-        if not request.announced and token and request.params.prompt_logprobs is not None:
+        if not request.announced and tokens and request.params.prompt_logprobs is not None:
             scored = (TokenSample(request.prompt[0]), *request.prompt_logprobs)
         self.events.append(
             Tokens(
                 request.request_id,
-                tokens=(token,) if token else (),
+                tokens=tuple(tokens),
                 finish=finish,
                 error=error,
                 cached_tokens=None if request.announced else request.cached_tokens,

@@ -17,7 +17,9 @@ from enum import Enum
 
 from baton.common.errors import IllegalTransition
 from baton.engine.identity import block_id
+from baton.engine.messages import Submit
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
+from baton.engine.speculation import Guessing
 
 
 class Phase(Enum):
@@ -70,6 +72,7 @@ class Request:
     cached_tokens: int | None = None  # prompt tokens found in a prefix cache; None: not looked yet
     prompt_logprobs: list[TokenSample] = field(default_factory=list)
     announced: bool = False  # its first event has left
+    guessing: Guessing = field(default_factory=Guessing)
     _block_ids: list[bytes] = field(default_factory=list)
 
     def advance(self, happening: Happening) -> None:
@@ -120,3 +123,16 @@ class Request:
         if len(self.output) >= params.max_tokens or self.length >= capacity_tokens:
             return FinishReason.LENGTH
         return None
+
+
+def new_request(command: Submit, root: bytes) -> Request:
+    """A waiting request; `root` is the parent id of its first block."""
+    return Request(
+        command.request_id,
+        command.prompt,
+        command.params,
+        root,
+        output=list(command.output),
+        remote=command.remote,
+        export=command.export,
+    )

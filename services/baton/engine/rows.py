@@ -3,8 +3,9 @@
 Knows positions and block tables; knows no model beyond its window, and no sampling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -50,6 +51,44 @@ def flatten(
         ),
         firsts=tuple(in_batch_order.tolist()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FlatRows:
+    """A step as the kernels read it: flat arrays, in the order of the batch."""
+
+    tokens: NDArray[np.int32]  # [T]
+    starts: NDArray[np.int32]  # [S] tokens in the cache before the step
+    lengths: NDArray[np.int32]  # [S] rows of the step
+    tables: NDArray[np.int32]  # block tables, one after the other
+    table_offsets: NDArray[np.int32]  # [S] where each table begins
+    table_lengths: NDArray[np.int32]  # [S] in blocks
+    firsts: Sequence[int]  # [S] first row of each slice
+
+    def covered(self, block_size: int) -> bool:
+        """Whether every slice has a row and every table holds all of its slice's positions."""
+        held = self.table_lengths * block_size
+        return bool((self.lengths > 0).all() and (self.starts + self.lengths <= held).all())
+
+
+def flat_rows(slices: Sequence[BatchSlice]) -> FlatRows:
+    """Costs some tens of microseconds: no masks, no indices per key."""
+    lengths = [len(piece.token_ids) for piece in slices]
+    table_lengths = _ints(len(piece.block_table) for piece in slices)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return FlatRows(
+        tokens=_ints(chain.from_iterable(piece.token_ids for piece in slices)),
+        starts=_ints(piece.start for piece in slices),
+        lengths=_ints(lengths),
+        tables=_ints(chain.from_iterable(piece.block_table for piece in slices)),
+        table_offsets=(np.cumsum(table_lengths) - table_lengths).astype(np.int32),
+        table_lengths=table_lengths,
+        firsts=(ends - lengths).tolist(),
+    )
+
+
+def _ints(values: Iterable[int]) -> NDArray[np.int32]:
+    return np.fromiter(values, np.int32)
 
 
 def _padded(tables: Sequence[Sequence[int]]) -> NDArray[np.int64]:

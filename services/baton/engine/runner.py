@@ -5,19 +5,20 @@ Knows tensors; knows nothing of queues, phases or why a slice is in the batch.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, zip_longest
 
 import torch
 
 from baton.common.errors import BatonError, EngineFailure
-from baton.engine.batch import BatchSlice, SliceResult, StepBatch
+from baton.engine.batch import BatchSlice, SampleRequest, SliceResult, StepBatch
+from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.models.build import build_decoder
-from baton.engine.models.decoder import Decoder
+from baton.engine.models.build import build_step_model
+from baton.engine.models.steps import HiddenRows, StepModel
 from baton.engine.params import TokenSample
 from baton.engine.quant.linear import kv_dtype
 from baton.engine.quant.quantization import Quantization
-from baton.engine.rows import Rows, flatten
-from baton.engine.sampler import NOT_FINITE, RawLogprobs, finite_rows, sample_rows
+from baton.engine.sampler import NOT_FINITE, RawLogprobs, RowSample, finite_rows, sample_rows
 from baton.engine.weights.open import open_weights
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel
@@ -31,7 +32,7 @@ FAILURE_CHARS_MAX = 200
 class TorchRunner:
     """Implements Runner. `cache` is the KvStore of the same blocks."""
 
-    def __init__(self, decoder: Decoder, cache: PagedKvCache) -> None:
+    def __init__(self, decoder: StepModel, cache: PagedKvCache) -> None:
         self._decoder, self.cache = decoder, cache
 
     def run(self, batch: StepBatch) -> list[SliceResult]:
@@ -48,39 +49,34 @@ class TorchRunner:
             raise EngineFailure(f"a step of {len(batch.slices)} slices failed: {what}") from error
 
     def _run(self, slices: Sequence[BatchSlice]) -> list[SliceResult]:
-        config = self._decoder.config
-        rows = flatten(
-            slices,
-            block_size=self.cache.block_size,
-            window=config.sliding_window if config.sliding_layers else None,
-            dtype=self.cache.dtype,
-        )
-        hidden = self._decoder.forward(rows.tokens, rows.positions, rows.plan, self.cache)
+        rows = self._decoder.compute(slices, self.cache)
         results = [
-            self._score(hidden[first : first + len(piece.token_ids)], piece)
+            self._score(rows.hidden[first : first + len(piece.token_ids)], piece)
             for first, piece in zip(rows.firsts, slices, strict=True)
         ]
-        self._sample(hidden, rows, slices, results)
+        self._sample(rows, slices, results)
         return results
 
     def _sample(
         self,
-        hidden: torch.Tensor,
-        rows: Rows,
+        rows: HiddenRows,
         slices: Sequence[BatchSlice],
         results: list[SliceResult],
     ) -> None:
         """Adds sampled tokens to `results`. Of the rows [T, hidden] only these reach the head."""
         asked = [index for index, piece in enumerate(slices) if piece.sample is not None]
-        requests = [piece.sample for piece in slices if piece.sample is not None]
         if not asked:
             return
-        ends = [rows.firsts[index] + len(slices[index].token_ids) - 1 for index in asked]
-        for index, found in zip(
-            asked, sample_rows(self._decoder.logits(hidden[ends]), requests), strict=True
-        ):
-            error = results[index].error or found.error
-            results[index] = replace(results[index], sample=found.sample, error=error)
+        wanted = [_draws(slices[index]) for index in asked]
+        ends = [rows.firsts[index] + len(slices[index].token_ids) for index in asked]
+        heads = [end - back for end, row in zip(ends, wanted, strict=True) for back in _from(row)]
+        drawn = sample_rows(self._decoder.logits(rows.hidden[heads]), list(chain(*wanted)))
+        first = 0
+        for index, row in zip(asked, wanted, strict=True):
+            error, samples = _agreed(slices[index], drawn[first : first + len(row)])
+            error = results[index].error or error
+            results[index] = replace(results[index], samples=samples, error=error)
+            first += len(row)
 
     def _score(self, hidden: torch.Tensor, piece: BatchSlice) -> SliceResult:
         """The prompt logprobs a slice asks for. hidden: the slice's rows [T, hidden]."""
@@ -97,6 +93,39 @@ class TorchRunner:
         return SliceResult(prompt_logprobs=tuple(scored))
 
 
+def _draws(piece: BatchSlice) -> list[SampleRequest]:
+    """What to draw for a slice: after its last known token, and after each guess."""
+    assert piece.sample is not None
+    if not piece.guesses:
+        return [piece.sample]
+    guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
+    output = list(piece.sample.output)
+    return [
+        replace(piece.sample, output=[*output, *guesses[:count]])
+        for count in range(piece.guesses + 1)
+    ]
+
+
+def _from(draws: Sequence[SampleRequest]) -> range:
+    """How far before the end of its slice each draw's row lies."""
+    return range(len(draws), 0, -1)
+
+
+def _agreed(
+    piece: BatchSlice, drawn: Sequence[RowSample]
+) -> tuple[str | None, tuple[TokenSample, ...]]:
+    """The drawn tokens as far as they follow from right guesses; the error of the first row."""
+    guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
+    samples: list[TokenSample] = []
+    for row, guess in zip_longest(drawn, guesses):
+        if row.sample is None:
+            break
+        samples.append(row.sample)
+        if row.sample.token_id != guess:
+            break
+    return (None if samples else drawn[0].error), tuple(samples)
+
+
 def build_runner(
     model: LocalModel,
     config: ModelConfig,
@@ -105,14 +134,18 @@ def build_runner(
     block_count: int,
     block_size: int,
     threads: int,
+    kernels: Kernels = Kernels.AUTO,
 ) -> TorchRunner:
     """A runner with the model's weights and an empty cache. Raises ModelFileError.
 
-    `threads` is torch's, for the whole process: more than the cores at hand collapses throughput.
+    `threads` compute the steps: more than the cores at hand collapses throughput. Beside our
+    kernels torch, whose count is the whole process's, keeps to one: it only samples.
     """
+    library = choose_library(kernels, quantization)
     torch.set_num_threads(threads)
     with open_weights(model, config) as source:
-        decoder = build_decoder(source, config, quantization)
+        decoder = build_step_model(source, config, quantization, library=library, threads=threads)
+    torch.set_num_threads(1 if library else threads)
     return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size))
 
 

@@ -6,11 +6,12 @@ the last bits agree on all but a vanishing share of draws.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from baton.engine.batch import SampleRequest, SliceResult
+from baton.engine.batch import SampleRequest
 from baton.engine.filters import NEVER, edit_row, filter_rows, needs_edit
 from baton.engine.noise import gumbel
 from baton.engine.params import TokenLogprob, TokenSample
@@ -22,7 +23,15 @@ NOT_FINITE = "the model's logits are not finite"
 NOTHING_LEFT = "the sampling parameters leave no token"
 
 
-def sample_rows(logits: torch.Tensor, requests: Sequence[SampleRequest]) -> list[SliceResult]:
+@dataclass(frozen=True, slots=True)
+class RowSample:
+    """The token chosen from one row, or what is wrong with the row."""
+
+    sample: TokenSample | None = None
+    error: str | None = None
+
+
+def sample_rows(logits: torch.Tensor, requests: Sequence[SampleRequest]) -> list[RowSample]:
     """[R, vocab] float32, one row per request -> one token, or a fault of its row, each.
 
     Overwrites `logits`. Logprobs are of the raw distribution, before any parameter.
@@ -36,13 +45,13 @@ def sample_rows(logits: torch.Tensor, requests: Sequence[SampleRequest]) -> list
     results = []
     for row, token in enumerate(_choose(logits, requests)):
         if not finite[row]:
-            results.append(SliceResult(error=NOT_FINITE))
+            results.append(RowSample(error=NOT_FINITE))
         elif token is None:
-            results.append(SliceResult(error=NOTHING_LEFT))
+            results.append(RowSample(error=NOTHING_LEFT))
         elif requests[row].params.logprobs is None:
-            results.append(SliceResult(sample=TokenSample(token)))
+            results.append(RowSample(sample=TokenSample(token)))
         else:
-            results.append(SliceResult(sample=raw.sample(scored.index(row), token)))
+            results.append(RowSample(sample=raw.sample(scored.index(row), token)))
     return results
 
 

@@ -8,7 +8,6 @@ preempted and recomputed later. Decides only: knows no tensors, threads, clock o
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from baton.common.errors import IllegalTransition, InvalidRequest, PromptTooLong
 from baton.engine.batch import SliceResult
@@ -17,40 +16,9 @@ from baton.engine.identity import root_id
 from baton.engine.ledger import Ledger
 from baton.engine.messages import EngineLoad, Event, Progress, Reserved, Submit
 from baton.engine.params import FinishReason, TokenSample
-from baton.engine.request import Happening, Phase, Request
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerLimits:
-    """`token_budget` bounds a step's duration; `sequences_max` its batch and the blocks in play."""
-
-    token_budget: int
-    sequences_max: int
-    context_length_max: int  # tokens; the smaller of what the model and the pool can hold
-
-    def __post_init__(self) -> None:
-        if self.token_budget < self.sequences_max:
-            raise ValueError("token_budget must give every sequence at least one token a step")
-
-
-@dataclass(frozen=True, slots=True)
-class KvIdentity:
-    """What the root of every block id is made of, besides the tenant's salt."""
-
-    model_revision: str
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedSlice:
-    """The next `length` uncomputed tokens of `request`."""
-
-    request: Request
-    length: int
-
-    @property
-    def samples(self) -> bool:
-        return self.length == self.request.pending
+from baton.engine.plan import KvIdentity, PlannedSlice, SchedulerLimits
+from baton.engine.request import Happening, Phase, Request, new_request
+from baton.engine.speculation import Guesser
 
 
 class Scheduler:
@@ -60,11 +28,13 @@ class Scheduler:
         pool: BlockPool,
         identity: KvIdentity,
         eos_token_ids: Sequence[int],
+        guesser: Guesser | None = None,
     ) -> None:
         self.limits = limits
         self.eos_token_ids = tuple(eos_token_ids)
         self._pool = pool
         self._identity = identity
+        self._guesser = guesser  # None: no speculation
         self._requests: dict[str, Request] = {}  # every request that is not finished
         self._waiting: deque[Request] = deque()  # in order of arrival; the preempted go in front
         self._running: list[Request] = []  # in order of admission
@@ -93,15 +63,7 @@ class Scheduler:
             block_size=self._pool.block_size,
             cache_salt=command.cache_salt,
         )
-        request = Request(
-            command.request_id,
-            command.prompt,
-            command.params,
-            root,
-            output=list(command.output),
-            remote=command.remote,
-            export=command.export,
-        )
+        request = new_request(command, root)
         self._requests[request.request_id] = request
         self._waiting.append(request)
         self._blocked = False
@@ -126,7 +88,7 @@ class Scheduler:
         request.cached_tokens = max(request.cached_tokens or 0, cached_tokens)
         request.computed = request.length
         self._seal(request)
-        self._take_token(request, token)
+        self._take_tokens(request, (token,))
 
     def kv_lost(self, request_id: str) -> None:
         request = self._expecting(request_id, Happening.KV_LOST)
@@ -163,6 +125,9 @@ class Scheduler:
                 planned.append(PlannedSlice(request, 1))
         planned = [piece for piece in planned if piece.request.phase is Phase.RUNNING]
         budget -= len(planned)
+        chunked = sum(request.pending > 1 for request in self._running)
+        if self._guesser is not None and not preempted and not chunked and not self._waiting:
+            planned = self._with_guesses(self._guesser, planned, budget)
         for request in self._running:
             if request.pending > 1 and budget > 0:
                 piece = PlannedSlice(request, min(request.pending, budget))
@@ -187,8 +152,9 @@ class Scheduler:
             if request.export:
                 self._report_progress(request)
             if samples:
-                assert result.sample is not None
-                self._take_token(request, result.sample)
+                if self._guesser is not None and piece.guesses:
+                    self._guesser.learn(request, len(piece.guesses), len(result.samples) - 1)
+                self._take_tokens(request, result.samples)
 
     def take_events(self) -> tuple[Event, ...]:
         return self._ledger.take_events()
@@ -216,6 +182,35 @@ class Scheduler:
             if victim is request:
                 break
         return preempted
+
+    def _with_guesses(
+        self, guesser: Guesser, planned: Sequence[PlannedSlice], budget: int
+    ) -> list[PlannedSlice]:
+        """Add guesses where they pay and cost nobody a block or a token of the budget."""
+        wanted: list[tuple[Request, int]] = []
+        for piece in planned:
+            request, count = piece.request, 0
+            if budget > 0:
+                left = request.params.max_tokens - len(request.output) - 1
+                room = self.limits.context_length_max - request.length - 1
+                wished = guesser.wish(request, decoding=len(planned))
+                count = self._roomy(request, max(0, min(wished, left, room, budget)))
+            wanted.append((request, count))
+            budget -= count
+        guesses = guesser.guess(wanted)
+        return [
+            PlannedSlice(piece.request, piece.length, found)
+            for piece, found in zip(planned, guesses, strict=True)
+        ]
+
+    def _roomy(self, request: Request, guesses: int) -> int:
+        """How many of the guesses have a place in the KV cache without preempting anyone."""
+        pool = self._pool
+        lacking = pool.blocks_for(request.length + guesses) - len(request.block_table)
+        spare = max(0, pool.free_count - len(self._running))
+        if 0 < lacking <= spare:
+            request.block_table.extend(pool.allocate(lacking))
+        return min(guesses, len(request.block_table) * pool.block_size - request.length)
 
     def _preempt(self, request: Request) -> None:
         request.advance(Happening.PREEMPT)
@@ -292,20 +287,29 @@ class Scheduler:
         table = tuple(request.block_table)
         self._ledger.note(Progress(request.request_id, request.computed, table))
 
-    def _take_token(self, request: Request, token: TokenSample) -> None:
-        request.output.append(token.token_id)
+    def _take_tokens(self, request: Request, tokens: Sequence[TokenSample]) -> None:
+        """Append what a step found, up to the token that ends the request."""
+        reason = None
+        taken: list[TokenSample] = []
+        for token in tokens:
+            taken.append(token)
+            request.output.append(token.token_id)
+            if request.export:
+                break
+            reason = request.finish_reason(self.eos_token_ids, self.limits.context_length_max)
+            if reason is not None:
+                break
+        request.computed = request.length - 1  # right guesses have their KV already
+        self._seal(request)
+        self._ledger.tell(request, taken, finish=reason)
         if request.export:
-            self._ledger.tell(request, token)
             request.advance(Happening.HOLD)
             self._running.remove(request)
-            return
-        reason = request.finish_reason(self.eos_token_ids, self.limits.context_length_max)
-        self._ledger.tell(request, token, finish=reason)
-        if reason is not None:
+        elif reason is not None:
             self._drop(request)
 
     def _finish(self, request: Request, reason: FinishReason, error: str | None = None) -> None:
-        self._ledger.tell(request, None, finish=reason, error=error)
+        self._ledger.tell(request, finish=reason, error=error)
         self._drop(request)
 
     def _drop(self, request: Request) -> None:

@@ -10,6 +10,7 @@ Knows tokens and shares of hits; knows no model, no batch and no clock.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 NGRAM_MAX = 4
 """Longer matches are rarer and hardly more often right."""
@@ -100,6 +101,25 @@ class Acceptance:
         return self._idle_steps >= PROBE_INTERVAL_STEPS
 
 
+class Guessing:
+    """What guessing knows of one request."""
+
+    def __init__(self) -> None:
+        self.lookup = PromptLookup()
+        self.acceptance = Acceptance()
+
+
+class Speculative(Protocol):
+    """What guessing needs of a request."""
+
+    guessing: Guessing
+
+    @property
+    def length(self) -> int: ...
+
+    def tokens(self, start: int, end: int) -> Sequence[int]: ...
+
+
 def expected_tokens(rate: float, guesses: int) -> float:
     """Tokens a step yields: one, and each guess that follows only right ones."""
     return sum(rate**index for index in range(guesses + 1))
@@ -118,3 +138,49 @@ def guess_count(rate: float, *, requests: int, costs: StepCosts, guesses_max: in
         if yielded > best_yield:
             best, best_yield = guesses, yielded
     return best
+
+
+class Guesser(Protocol):
+    """Where guesses come from. Called while a step is planned, from the engine's thread."""
+
+    def wish(self, request: Speculative, *, decoding: int) -> int:
+        """How many guesses `request` should get in a step of `decoding` decodes."""
+        ...
+
+    def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:
+        """Up to so many guesses for each request, in order."""
+        ...
+
+    def learn(self, request: Speculative, guessed: int, accepted: int) -> None:
+        """The first `accepted` of `guessed` guesses were right."""
+        ...
+
+
+class PayingGuesser:
+    """Decides by cost and luck how many guesses to make. Where they come from is its child's."""
+
+    def __init__(self, *, guesses_max: int) -> None:
+        self._guesses_max = guesses_max
+        self.costs = StepCosts(0.0, 0.0)  # unknown until the machine has been measured
+
+    def wish(self, request: Speculative, *, decoding: int) -> int:
+        acceptance = request.guessing.acceptance
+        count = guess_count(
+            acceptance.rate, requests=decoding, costs=self.costs, guesses_max=self._guesses_max
+        )
+        return 1 if count == 0 and acceptance.due_for_probe() else count
+
+    def learn(self, request: Speculative, guessed: int, accepted: int) -> None:
+        request.guessing.acceptance.note(guessed=guessed, accepted=accepted)
+
+
+class PromptLookupGuesser(PayingGuesser):
+    """Guesses from the request's own text."""
+
+    def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:
+        return [self._guess(request, count) for request, count in wanted]
+
+    def _guess(self, request: Speculative, count: int) -> tuple[int, ...]:
+        lookup = request.guessing.lookup
+        lookup.extend(request.tokens(lookup.length, request.length))
+        return lookup.guess(count) if count else ()

@@ -17,7 +17,7 @@ from baton.handoff.session import SenderSession, span_blocks_max
 from baton.rpc.server import errors_to_status
 from baton.rpc.v1 import prefill_pb2, prefill_pb2_grpc
 from baton.worker.intake import require_computable
-from baton.worker.mailbox import Mailbox
+from baton.worker.letterbox import Letterbox
 from baton.worker.parts import WorkerParts
 
 RunContext = grpc.aio.ServicerContext[prefill_pb2.PrefillRequest, prefill_pb2.PrefillFrame]
@@ -56,10 +56,10 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
     async def _export(
         self, order: PrefillOrder, session: SenderSession, context: RunContext
     ) -> None:
-        engine, mailbox = self._parts.engine, Mailbox()
+        engine, letterbox = self._parts.engine, Letterbox()
         engine_id = f"{next(self._call_numbers)}/{order.request_id}"
-        sender = Sender(session, mailbox, engine.kv, tokens=order.tokens)
-        engine.submit(_export_command(engine_id, order), mailbox)
+        sender = Sender(session, letterbox, engine.kv, tokens=order.tokens)
+        engine.submit(_export_command(engine_id, order), letterbox)
         try:
             async with aclosing(sender.frames()) as frames:
                 async for frame in frames:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from baton.common.errors import ConfigError
 from baton.engine.blocks import BlockPool
 from baton.engine.engine import Engine
+from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.quant.linear import kv_dtype
 from baton.engine.runner import build_runner
-from baton.engine.scheduler import KvIdentity, Scheduler, SchedulerLimits
+from baton.engine.scheduler import Scheduler
 from baton.handoff.layout import KvLayout
 from baton.model.card import read_config
 from baton.model.config import ModelConfig

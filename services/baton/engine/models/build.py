@@ -5,11 +5,30 @@ Knows which weights are fused and shared; knows no file formats.
 
 import torch
 
+from baton.engine.kernels.library import KernelLibrary
 from baton.engine.models.decoder import Decoder, DecoderLayer
+from baton.engine.models.native import NativeDecoder
+from baton.engine.models.packed import pack_model
+from baton.engine.models.steps import StepModel
 from baton.engine.quant.linear import Linear, embedding_dtype, make_linear
 from baton.engine.quant.quantization import Quantization
 from baton.engine.weights.parts import Part, WeightSource
 from baton.model.config import ModelConfig
+
+
+def build_step_model(
+    source: WeightSource,
+    config: ModelConfig,
+    quantization: Quantization,
+    *,
+    library: KernelLibrary | None,
+    threads: int,
+) -> StepModel:
+    """The decoder on the kernels of `library`, or on torch without one. Raises ModelFileError."""
+    if library is None:
+        return build_decoder(source, config, quantization)
+    packed = pack_model(source, config, quantization, library, threads)
+    return NativeDecoder(config, library, packed, threads)
 
 
 def build_decoder(source: WeightSource, config: ModelConfig, quantization: Quantization) -> Decoder:

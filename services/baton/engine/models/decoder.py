@@ -4,6 +4,7 @@ Knows the model's arithmetic and which flags change it; knows no requests, no sa
 Rows of all requests lie flat in one [T, hidden] tensor; positions and the plan tell them apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,12 @@ from torch.nn import functional
 
 from baton.engine.attention.paged import attend, write_kv
 from baton.engine.attention.plan import AttentionPlan
+from baton.engine.batch import BatchSlice
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.rotary import Rotation, inverse_frequencies
+from baton.engine.models.steps import HiddenRows
 from baton.engine.quant.linear import Linear
+from baton.engine.rows import flatten
 from baton.model.config import ModelConfig
 
 
@@ -29,7 +33,10 @@ class DecoderLayer:
 
 
 class Decoder:
-    """The residual stream is float32 in every scheme: it is small, and its rounding adds up."""
+    """Implements StepModel on torch.
+
+    The residual stream is float32 in every scheme: it is small, and its rounding adds up.
+    """
 
     def __init__(
         self,
@@ -44,6 +51,17 @@ class Decoder:
         self._embedding, self._layers = embedding, layers
         self._final_norm, self._lm_head = final_norm, lm_head
         self._frequencies = inverse_frequencies(config)
+
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
+        config = self.config
+        rows = flatten(
+            slices,
+            block_size=cache.block_size,
+            window=config.sliding_window if config.sliding_layers else None,
+            dtype=cache.dtype,
+        )
+        hidden = self.forward(rows.tokens, rows.positions, rows.plan, cache)
+        return HiddenRows(hidden, rows.firsts)
 
     def forward(
         self,

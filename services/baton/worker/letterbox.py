@@ -13,7 +13,7 @@ from baton.worker.loop import Notice
 from baton.worker.turns import Refused
 
 
-class Mailbox:
+class Letterbox:
     """Implements Subscriber, and the sender's ExportEvents."""
 
     def __init__(self) -> None:

@@ -1,0 +1,210 @@
+"""How long a step of this engine will take, learned from the steps it has run. Pure.
+
+One law for every step, alone or mixed:
+
+    step_s = fixed + prefill_token * tokens + prefill_kv_token * tokens * context
+           + decode_row * rows + kv_token * kv_tokens
+
+`tokens * context` is the sum of what each prompt token attends to. With no decode row it is the law
+of prefill, with no prompt token that of decode; both share `fixed`, which reading the weights once
+costs either way. No term is ever negative: a prediction must not fall because work was added.
+
+Least squares of relative errors over sufficient statistics. A stratum collects steps of like
+make-up (their rows, to the nearest power of two) and forgets its own past only: a thousand decodes
+in a row must not erase what prefill costs. Strata nobody has visited for long fade, but not to
+nothing. Knows shapes and seconds; knows no clock, no tensors and no requests.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from baton.engine.leastsquares import solve_nonnegative
+from baton.engine.stepshape import StepShape, prefill_shape
+
+TERMS = 5
+
+MEMORY_STEPS = 64.0
+"""Steps of a stratum that count: a second of serving, long enough to average a noisy neighbour."""
+
+STALE_STEPS = 2_048.0
+"""Steps of the engine after which an unvisited stratum counts a third: half a minute or so."""
+
+STALE_WEIGHT_MIN = 0.01
+"""Of a visited one. What is known of an unvisited one stays the best there is, and so small a
+weight yields to every newer fact."""
+
+STRATA_MAX = 128
+"""Powers of two of prefill tokens times those of decode rows; above it the stalest one goes."""
+
+REFIT_INTERVAL_STEPS = 8
+"""A fit takes some 0.2 ms, a step of the smallest models 5 ms."""
+
+EAGER_STEPS = 16
+"""So many first steps are followed by a fit each."""
+
+SCALE_SPAN = 4.0
+"""A measurement is weighed by its prediction, held within this factor of the measurement itself."""
+
+ERROR_MEMORY_STEPS = 100.0
+
+PEERS_MAX = 256
+"""Workers that hand over to one; more are a bug. The one that was silent longest is forgotten."""
+
+TRANSFER_MEMORY_S = 1.0
+"""Seconds of transferring that count in a rate: some tens of prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """Seconds per unit of each term; none is negative."""
+
+    fixed_s: float = 0.0
+    prefill_token_s: float = 0.0
+    prefill_kv_token_s: float = 0.0
+    decode_row_s: float = 0.0
+    kv_token_s: float = 0.0
+
+    def predict_step(self, shape: StepShape) -> float:
+        """Seconds of one step."""
+        return (
+            self.fixed_s
+            + self.prefill_token_s * shape.prefill_tokens
+            + self.prefill_kv_token_s * shape.prefill_kv_tokens
+            + self.decode_row_s * shape.decode_rows
+            + self.kv_token_s * shape.kv_tokens
+        )
+
+    def predict_prefill(self, tokens: int, context: int, *, step_tokens_max: int) -> float:
+        """Seconds of `tokens` prompt tokens behind `context` others, in steps of their own."""
+        if tokens <= 0:
+            return 0.0
+        steps = -(-tokens // step_tokens_max)
+        return self.predict_step(prefill_shape(tokens, context)) + (steps - 1) * self.fixed_s
+
+
+@dataclass(frozen=True, slots=True)
+class CostSnapshot:
+    """What a worker publishes of its cost model."""
+
+    coefficients: Coefficients
+    error_ratio: float | None  # mean absolute error of predictions, of the measured; None: no step
+    steps: int  # learned from, since start
+    transfer_bytes_per_s: tuple[tuple[str, float], ...] = ()  # by peer
+
+
+@dataclass(slots=True)
+class _Stratum:
+    """Decayed sums over the steps of one make-up."""
+
+    visited: int = 0  # step of the engine
+    products: list[float] = field(default_factory=lambda: [0.0] * (TERMS * TERMS))
+    targets: list[float] = field(default_factory=lambda: [0.0] * TERMS)
+
+    def add(self, terms: Sequence[float], target: float, step: int) -> None:
+        keep = 1 - 1 / MEMORY_STEPS
+        self.visited = step
+        for row, left in enumerate(terms):
+            self.targets[row] = self.targets[row] * keep + left * target
+            for column, right in enumerate(terms):
+                index = row * TERMS + column
+                self.products[index] = self.products[index] * keep + left * right
+
+
+class CostModel:
+    """Learns from every step. Owned by one thread."""
+
+    def __init__(self) -> None:
+        self._strata: dict[tuple[int, int], _Stratum] = {}
+        self._steps = 0
+        self._unfitted = 0
+        self._coefficients = Coefficients()
+        self._error_sum = self._error_weight = 0.0
+        self._transfers = TransferRates()
+
+    @property
+    def coefficients(self) -> Coefficients:
+        return self._coefficients
+
+    @property
+    def error_ratio(self) -> float | None:
+        """Decayed mean of |predicted - measured| / measured, each predicted before it was learned
+        from. None before the second step."""
+        return self._error_sum / self._error_weight if self._error_weight else None
+
+    def learn(self, shape: StepShape, measured_s: float) -> None:
+        """Take in a step. One of no or endless duration teaches nothing."""
+        if not 0 < measured_s < math.inf:
+            return
+        predicted_s = self._coefficients.predict_step(shape)
+        if self._steps:
+            keep = 1 - 1 / ERROR_MEMORY_STEPS
+            error = abs(predicted_s - measured_s) / measured_s
+            self._error_sum = self._error_sum * keep + error
+            self._error_weight = self._error_weight * keep + 1
+        # Relative errors count, so each step is divided by its duration: the predicted one, as
+        # dividing by a noisy measurement favours those that came out short.
+        scale_s = min(max(predicted_s, measured_s / SCALE_SPAN), measured_s * SCALE_SPAN)
+        terms = [term / scale_s for term in _terms(shape)]
+        self._steps += 1
+        self._stratum(shape).add(terms, measured_s / scale_s, self._steps)
+        self._unfitted += 1
+        if self._steps <= EAGER_STEPS or self._unfitted >= REFIT_INTERVAL_STEPS:
+            self._fit()
+
+    def learn_transfer(self, peer: str, transferred_bytes: int, duration_s: float) -> None:
+        """Take in a hand-off from `peer`."""
+        self._transfers.learn(peer, transferred_bytes, duration_s)
+
+    def snapshot(self) -> CostSnapshot:
+        return CostSnapshot(
+            self._coefficients, self.error_ratio, self._steps, self._transfers.rates()
+        )
+
+    def _stratum(self, shape: StepShape) -> _Stratum:
+        key = (shape.prefill_tokens.bit_length(), shape.decode_rows.bit_length())
+        if key not in self._strata and len(self._strata) >= STRATA_MAX:
+            del self._strata[min(self._strata, key=lambda old: self._strata[old].visited)]
+        return self._strata.setdefault(key, _Stratum())
+
+    def _fit(self) -> None:
+        products, targets = [0.0] * (TERMS * TERMS), [0.0] * TERMS
+        for stratum in self._strata.values():
+            age = self._steps - stratum.visited
+            weight = max(STALE_WEIGHT_MIN, math.exp(-age / STALE_STEPS))
+            for index, product in enumerate(stratum.products):
+                products[index] += weight * product
+            for index, target in enumerate(stratum.targets):
+                targets[index] += weight * target
+        self._coefficients = Coefficients(*solve_nonnegative(products, targets))
+        self._unfitted = 0
+
+
+class TransferRates:
+    """Bytes per second of hand-offs, per peer; bytes and seconds fade with transferring time."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}  # bytes, seconds; last heard comes last
+
+    def learn(self, peer: str, transferred_bytes: int, duration_s: float) -> None:
+        if transferred_bytes <= 0 or not 0 < duration_s < math.inf:
+            return
+        known_bytes, known_s = self._sums.pop(peer, (0.0, 0.0))
+        keep = math.exp(-duration_s / TRANSFER_MEMORY_S)
+        self._sums[peer] = (known_bytes * keep + transferred_bytes, known_s * keep + duration_s)
+        if len(self._sums) > PEERS_MAX:
+            del self._sums[next(iter(self._sums))]
+
+    def rates(self) -> tuple[tuple[str, float], ...]:
+        return tuple((peer, size / seconds) for peer, (size, seconds) in self._sums.items())
+
+
+def _terms(shape: StepShape) -> tuple[float, ...]:
+    """What the coefficients multiply, in their order."""
+    return (
+        1.0,
+        float(shape.prefill_tokens),
+        float(shape.prefill_kv_tokens),
+        float(shape.decode_rows),
+        float(shape.kv_tokens),
+    )

@@ -1,0 +1,1 @@
+"""Our own kernels in plain C++: their build, their binding, and the choice to use them."""

@@ -1,0 +1,127 @@
+// Divides a step's attention into tasks for the threads, and puts the parts together again.
+//
+// A task is a block of rows of one sequence and one key head. Where there are too few of those to
+// keep the threads busy, lone rows are split further, by spans of keys; the parts are added in the
+// same order either way, so the choice does not show in the result.
+#pragma once
+
+#include <vector>
+
+#include "attention.h"
+#include "buffer.h"
+
+namespace baton {
+
+class AttentionTasks {
+ public:
+  // Tasks per thread that even out their unlike lengths.
+  static constexpr int kTasksPerThread = 4;
+  // (row, head) pairs of a block: their states and a tile of keys stay in the second cache.
+  static constexpr int kBlockPairs = 96;
+
+  void plan(const Model& model, const Step& step, int threads) {
+    group_ = model.heads / model.kv_heads;
+    kv_heads_ = model.kv_heads;
+    width_ = round_up(model.head_size, kLanes);
+    state_size_ = kStateHead + width_;
+    blocks_.clear();
+    merges_.clear();
+    const int rows_max = std::max(1, kBlockPairs / group_);
+    for (int s = 0, row = 0; s < step.sequences; row += step.lengths[s++]) {
+      // the last rows see the most keys and go first
+      for (int block = (step.lengths[s] - 1) / rows_max; block >= 0; --block) {
+        const int first = block * rows_max;
+        const int count = std::min(rows_max, step.lengths[s] - first);
+        blocks_.push_back({s, row + first, step.starts[s] + first, count, kWhole, 0});
+      }
+    }
+    if (count() < kTasksPerThread * threads) split();
+  }
+
+  int count() const { return static_cast<int>(blocks_.size()) * kv_heads_; }
+  int merge_count() const { return static_cast<int>(merges_.size()); }
+
+  // Computes one task. q [rows][heads][width]; out [rows][heads][head_size].
+  void attend(int task, const Step& step, const KvLayer& kv, int window, const float* q, float* out,
+              Buffer<float>& scratch) {
+    const Block& block = blocks_[task / kv_heads_];
+    const int kv_head = task % kv_heads_, heads = group_ * kv_heads_, head = kv_head * group_;
+    const size_t q_stride = static_cast<size_t>(heads) * width_;
+    const Rows rows{kv, step.tables + step.table_offsets[block.sequence], kv_head, group_,
+                    block.position, block.count, window,
+                    q + block.row * q_stride + head * width_, q_stride};
+    const size_t states = block.count * group_ * state_size_;
+    float* total = scratch.reserve(2 * states + 2 * kTileKeys * width_);
+    float* span_states = total + states;
+    float* space = span_states + states;
+    if (block.span != kWhole) {
+      rows.attend_span(block.span, parts_.data() + block.part + head * state_size_, space);
+      return;
+    }
+    const int last = (block.position + block.count - 1) / kSpanKeys;
+    const int first = rows.oldest(block.position) / kSpanKeys;
+    rows.attend_span(first, total, space);
+    for (int span = first + 1; span <= last; ++span) {
+      rows.attend_span(span, span_states, space);
+      for (size_t i = 0; i < states; i += state_size_) {
+        merge_state(total + i, span_states + i, width_);
+      }
+    }
+    for (int i = 0; i < block.count * group_; ++i) {
+      const size_t place = static_cast<size_t>(block.row + i / group_) * heads + head + i % group_;
+      write_mean(total + i * state_size_, out + place * kv.keys.head_size, kv.keys.head_size);
+    }
+  }
+
+  // Puts the spans of one split row together.
+  void merge(int index, int head_size, float* out) {
+    const Merge& merge = merges_[index];
+    const int heads = group_ * kv_heads_;
+    for (int head = 0; head < heads; ++head) {
+      float* total = parts_.data() + merge.part + head * state_size_;
+      for (int span = 1; span < merge.spans; ++span) {
+        merge_state(total, total + span * heads * state_size_, width_);
+      }
+      write_mean(total, out + (static_cast<size_t>(merge.row) * heads + head) * head_size,
+                 head_size);
+    }
+  }
+
+ private:
+  static constexpr int kWhole = -1;
+  struct Block {
+    int sequence, row, position, count;
+    int span;     // kWhole: all spans, one after the other
+    size_t part;  // with a span: where its states lie, [heads][state_size]
+  };
+  struct Merge {
+    int row, spans;
+    size_t part;
+  };
+
+  void split() {
+    std::vector<Block> whole;
+    whole.swap(blocks_);
+    size_t used = 0;
+    for (const Block& block : whole) {
+      const int spans = block.position / kSpanKeys + 1;
+      if (block.count > 1 || spans == 1) {
+        blocks_.push_back(block);
+        continue;
+      }
+      merges_.push_back({block.row, spans, used});
+      for (int span = 0; span < spans; ++span, used += group_ * kv_heads_ * state_size_) {
+        blocks_.push_back({block.sequence, block.row, block.position, 1, span, used});
+      }
+    }
+    parts_.reserve(used);
+  }
+
+  int group_ = 1, kv_heads_ = 1, width_ = 0;
+  size_t state_size_ = 0;
+  std::vector<Block> blocks_;
+  std::vector<Merge> merges_;
+  Buffer<float> parts_;
+};
+
+}  // namespace baton

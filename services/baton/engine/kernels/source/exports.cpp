@@ -1,0 +1,105 @@
+// What Python calls. Arguments are checked there; see ../library.py.
+
+#include <new>
+
+#include "decoder.h"
+
+using namespace baton;
+
+extern "C" {
+
+// Bit s is set where this build has the instructions of scheme s.
+int32_t baton_schemes() {
+  int32_t schemes = 0;
+  for (const int scheme : {kFloat32, kBfloat16, kInt8}) {
+    if (tile_for(scheme, 1) != nullptr) schemes |= 1 << scheme;
+  }
+  return schemes;
+}
+
+int64_t baton_weight_bytes(const Linear* linear) {
+  return static_cast<int64_t>(panel_count(*linear)) * step_count(*linear) * kPanelStepBytes;
+}
+
+int32_t baton_panels(const Linear* linear) { return panel_count(*linear); }
+
+void baton_pack(const Linear* linear, const float* weight, uint8_t* weights, float* scales,
+                int32_t* sums, int32_t threads) {
+  Crew crew(threads);
+  crew.run([&](Crew::Member& member) {
+    member.share(panel_count(*linear), [&](int panel) {
+      pack_panel(*linear, weight, PackTarget{weights, scales, sums}, panel);
+    });
+  });
+}
+
+// x [rows][inner] -> y [rows][outer], added to it with `add`. For tests and measurements.
+void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t add, float* y,
+                  int32_t threads) {
+  Crew crew(threads);
+  Buffer<uint8_t> prepared;
+  Buffer<float> scales, copy;
+  const size_t stride = prepared_bytes(*linear);
+  prepared.reserve(rows * stride);
+  scales.reserve(rows);
+  copy.reserve(round_up(linear->inner, 64));
+  for (int row = 0; row < rows; ++row) {
+    std::memcpy(copy.data(), x + static_cast<size_t>(row) * linear->inner,
+                sizeof(float) * linear->inner);
+    Preparation{*linear}.row(copy.data(), prepared.data() + row * stride, scales.data() + row);
+  }
+  const Target target = add ? Target::kAdd : Target::kStore;
+  const LinearTasks tasks(
+      *linear, Prepared{prepared.data(), scales.data(), stride},
+      Output{y, static_cast<size_t>(linear->outer), target}, rows);
+  crew.run([&](Crew::Member& member) { member.share(tasks.count(), tasks); });
+}
+
+// One layer's attention. q [rows][heads][head_size rounded up to 16], scaled by log2(e) and the
+// root of head_size -> out [rows][heads][head_size]. For tests.
+void baton_attend(const Model* model, const Step* step, int32_t layer, const float* q, float* out,
+                  int32_t threads) {
+  Crew crew(threads);
+  AttentionTasks tasks;
+  tasks.plan(*model, *step, threads);
+  const KvLayer kv = kv_layer(*model, *step, layer);
+  crew.run([&](Crew::Member& member) {
+    member.share(tasks.count(), [&](int task) {
+      tasks.attend(task, *step, kv, model->layers[layer].window, q, out, member.scratch);
+    });
+    member.share(tasks.merge_count(),
+                 [&](int index) { tasks.merge(index, model->head_size, out); });
+  });
+}
+
+// Null when memory or threads ran out.
+void* baton_decoder_new(const Model* model, int32_t threads) {
+  try {
+    return new Decoder(*model, threads);
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+void baton_decoder_delete(void* decoder) { delete static_cast<Decoder*>(decoder); }
+
+// 0, or 1 when memory ran out.
+int32_t baton_decoder_step(void* decoder, const Step* step) {
+  try {
+    static_cast<Decoder*>(decoder)->step(*step);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+int32_t baton_decoder_logits(void* decoder, const float* hidden, int32_t rows, float* logits) {
+  try {
+    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+}  // extern "C"

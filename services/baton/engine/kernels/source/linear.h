@@ -1,0 +1,245 @@
+// Linear layers on packed panels: rows of prepared activations times 32 columns at a time.
+//
+// One register tile of up to 12 rows serves all schemes: every step multiplies four bytes of a row
+// (one float32, two bfloat16 or four 8-bit levels) with four bytes of each column. A row's result
+// does not depend on the rows it is computed with: integers are exact, and floats are added in the
+// order of the inputs, always.
+#pragma once
+
+#include <algorithm>
+
+#include "abi.h"
+#include "vec.h"
+
+namespace baton {
+
+constexpr int kTileRows = 12;   // 24 sums, 2 vectors of weights and 1 of a row: 27 of 32 registers
+constexpr int kStepBytes = 4;   // of a row or a column that one multiplication takes
+constexpr int kPanelStepBytes = kPanel * kStepBytes;
+constexpr int kAheadBytes = 1536;  // weights are asked for so far ahead of their use
+
+// Inputs per step of the tile.
+inline int step_inputs(int scheme) {
+  return scheme == kInt8 ? 4 : scheme == kBfloat16 ? 2 : 1;
+}
+
+inline int step_count(const Linear& linear) {
+  const int inputs = step_inputs(linear.scheme);
+  return (linear.inner + inputs - 1) / inputs;
+}
+
+inline int panel_count(const Linear& linear) {
+  const int width = linear.paired ? kPanel / 2 : kPanel;
+  return (linear.outer + width - 1) / width;
+}
+
+// Bytes of one prepared row: whole cache lines.
+inline int prepared_bytes(const Linear& linear) {
+  return round_up(step_count(linear) * kStepBytes, 64);
+}
+
+// Activations as the tile reads them.
+struct Prepared {
+  const uint8_t* rows;  // [count][stride]
+  const float* scales;  // [count], int8 only
+  size_t stride;        // bytes
+};
+
+enum class Target { kStore, kAdd };
+
+struct Output {
+  float* rows;  // [count][stride]
+  size_t stride;
+  Target target;
+};
+
+struct Float32Tile {
+  using Sum = __m512;
+  static Sum zero() { return _mm512_setzero_ps(); }
+  static Sum add(Sum sum, int32_t row, const uint8_t* column) {
+    const __m512 value = _mm512_castsi512_ps(_mm512_set1_epi32(row));
+    return _mm512_fmadd_ps(value, _mm512_load_ps(column), sum);
+  }
+  static __m512 value(Sum sum, const Linear&, int, float) { return sum; }
+};
+
+#ifdef __AVX512BF16__
+struct Bfloat16Tile {
+  using Sum = __m512;
+  static Sum zero() { return _mm512_setzero_ps(); }
+  static Sum add(Sum sum, int32_t row, const uint8_t* column) {
+    const auto pairs = (__m512bh)_mm512_set1_epi32(row);
+    return _mm512_dpbf16_ps(sum, pairs, (__m512bh)_mm512_load_si512(column));
+  }
+  static __m512 value(Sum sum, const Linear&, int, float) { return sum; }
+};
+#endif
+
+#ifdef __AVX512VNNI__
+struct Int8Tile {
+  using Sum = __m512i;
+  static Sum zero() { return _mm512_setzero_si512(); }
+  // Levels of the row are stored plus 128, as the instruction wants them unsigned.
+  static Sum add(Sum sum, int32_t row, const uint8_t* column) {
+    return _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(row), _mm512_load_si512(column));
+  }
+  static __m512 value(Sum sum, const Linear& linear, int column, float row_scale) {
+    const __m512i exact = _mm512_sub_epi32(sum, _mm512_loadu_si512(linear.sums + column));
+    const __m512 scale = _mm512_loadu_ps(linear.scales + column);
+    return _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(exact), scale),
+                         _mm512_set1_ps(row_scale));
+  }
+};
+#endif
+
+inline void put(float* y, __m512 value, __mmask16 mask, Target target) {
+  if (target == Target::kAdd) value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), value);
+  _mm512_mask_storeu_ps(y, mask, value);
+}
+
+// Rows first .. first + Rows - 1 of a panel.
+template <class Tile, int Rows>
+void compute_tile(const Linear& linear, const Prepared& in, const Output& out, int panel,
+                  int first) {
+  typename Tile::Sum sums[Rows][2];
+#pragma GCC unroll 12
+  for (int r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = Tile::zero();
+  const int steps = step_count(linear);
+  const uint8_t* columns = linear.weights + static_cast<size_t>(panel) * steps * kPanelStepBytes;
+  // one pointer for three rows, which addressing reaches as p, p + stride and p + 2 * stride:
+  // a pointer per row would not fit the registers
+  const uint8_t* trios[4];
+  for (int i = 0; i < 4; ++i) trios[i] = in.rows + (first + 3 * i) * in.stride;
+  for (int step = 0; step < steps; ++step, columns += kPanelStepBytes) {
+    _mm_prefetch(reinterpret_cast<const char*>(columns + kAheadBytes), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(columns + kAheadBytes + 64), _MM_HINT_T0);
+#pragma GCC unroll 12
+    for (int r = 0; r < Rows; ++r) {
+      int32_t value;
+      std::memcpy(&value, trios[r / 3] + r % 3 * in.stride, sizeof value);
+      sums[r][0] = Tile::add(sums[r][0], value, columns);
+      sums[r][1] = Tile::add(sums[r][1], value, columns + 64);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < (Rows + 2) / 3; ++i) {
+      trios[i] += kStepBytes;
+      asm("" : "+r"(trios[i]));  // else the compiler makes a pointer per row of them again
+    }
+  }
+  const int column = panel * kPanel;
+#pragma GCC unroll 12
+  for (int r = 0; r < Rows; ++r) {
+    const float scale = in.scales != nullptr ? in.scales[first + r] : 1.0f;
+    __m512 low = Tile::value(sums[r][0], linear, column, scale);
+    __m512 high = Tile::value(sums[r][1], linear, column + kLanes, scale);
+    if (linear.bias != nullptr) {
+      low = _mm512_add_ps(low, _mm512_loadu_ps(linear.bias + column));
+      high = _mm512_add_ps(high, _mm512_loadu_ps(linear.bias + column + kLanes));
+    }
+    float* y = out.rows + (first + r) * out.stride;
+    if (linear.paired) {
+      const int place = panel * kLanes;
+      put(y + place, gated(low, high), first_lanes(linear.outer - place), out.target);
+    } else {
+      put(y + column, low, first_lanes(linear.outer - column), out.target);
+      put(y + column + kLanes, high, first_lanes(linear.outer - column - kLanes), out.target);
+    }
+  }
+}
+
+using TileFunction = void (*)(const Linear&, const Prepared&, const Output&, int, int);
+
+template <class Tile, int... Rows>
+TileFunction tile_of(int rows, std::integer_sequence<int, Rows...>) {
+  static constexpr TileFunction kTiles[] = {compute_tile<Tile, Rows + 1>...};
+  return kTiles[rows - 1];
+}
+
+// Null where this processor, or this build, lacks the scheme's instructions.
+inline TileFunction tile_for(int scheme, int rows) {
+  constexpr auto kSizes = std::make_integer_sequence<int, kTileRows>{};
+  if (scheme == kFloat32) return tile_of<Float32Tile>(rows, kSizes);
+#ifdef __AVX512BF16__
+  if (scheme == kBfloat16) return tile_of<Bfloat16Tile>(rows, kSizes);
+#endif
+#ifdef __AVX512VNNI__
+  if (scheme == kInt8) return tile_of<Int8Tile>(rows, kSizes);
+#endif
+  return nullptr;
+}
+
+// Rows first .. end - 1 of a panel, in tiles of nearly equal size.
+inline void compute_panel(const Linear& linear, const Prepared& in, const Output& out, int panel,
+                          int first, int end) {
+  for (int tiles = (end - first + kTileRows - 1) / kTileRows; tiles > 0; --tiles) {
+    const int rows = (end - first + tiles - 1) / tiles;
+    tile_for(linear.scheme, rows)(linear, in, out, panel, first);
+    first += rows;
+  }
+}
+
+// A linear layer as tasks: panels times blocks of rows small enough to stay in the second cache.
+struct LinearTasks {
+  static constexpr int kBlockRows = 96;
+
+  LinearTasks(const Linear& layer, const Prepared& in, const Output& out, int row_count)
+      : linear(layer), prepared(in), output(out), rows(row_count),
+        blocks((row_count + kBlockRows - 1) / kBlockRows) {}
+
+  int count() const { return panel_count(linear) * blocks; }
+
+  void operator()(int task) const {
+    const int first = task % blocks * kBlockRows;
+    compute_panel(linear, prepared, output, task / blocks, first,
+                  std::min(rows, first + kBlockRows));
+  }
+
+  const Linear& linear;
+  const Prepared prepared;
+  const Output output;
+  const int rows, blocks;
+};
+
+// Turns rows of floats into what the tile reads. `x` has room for whole vectors and is spoilt.
+struct Preparation {
+  const Linear& linear;
+
+  void row(float* x, uint8_t* out, float* scale) const {
+    if (linear.scheme == kInt8) {
+      levels(x, out, scale);
+    } else if (linear.scheme == kBfloat16) {
+      for (int i = 0; i < linear.inner; i += kLanes) {
+        const __m512 v = _mm512_maskz_loadu_ps(first_lanes(linear.inner - i), x + i);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 2 * i), narrow_bf16(v));
+      }
+    } else {
+      std::memcpy(out, x, sizeof(float) * linear.inner);
+    }
+  }
+
+ private:
+  // Symmetric levels, a scale per row. A row with NaN gets the scale NaN, so that it stays NaN.
+  void levels(float* x, uint8_t* out, float* scale) const {
+    const int count = linear.inner;
+    rotate(x, count, linear.rotated);
+    __m512 largest = _mm512_setzero_ps();
+    __mmask16 nan = 0;
+    for (int i = 0; i < count; i += kLanes) {
+      const __m512 v = _mm512_maskz_loadu_ps(first_lanes(count - i), x + i);
+      largest = _mm512_max_ps(largest, _mm512_abs_ps(v));
+      nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    }
+    const float most = std::max(_mm512_reduce_max_ps(largest), 1e-30f);
+    *scale = nan ? std::nanf("") : most / 127.0f;
+    const __m512 factor = _mm512_set1_ps(127.0f / most);
+    const __m128i offset = _mm_set1_epi8(static_cast<char>(0x80));
+    for (int i = 0; i < count; i += kLanes) {
+      const __m512 v = _mm512_maskz_loadu_ps(first_lanes(count - i), x + i);
+      const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(v, factor));
+      const __m128i bytes = _mm_xor_si128(_mm512_cvtsepi32_epi8(level), offset);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), bytes);
+    }
+  }
+};
+
+}  // namespace baton

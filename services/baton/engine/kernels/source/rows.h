@@ -1,0 +1,75 @@
+// What is done to single rows between the linear layers: norms, rotary positions, the KV store.
+#pragma once
+
+#include "kv.h"
+#include "linear.h"
+
+namespace baton {
+
+// out = x / rms(x) * weight; out may be x.
+inline void rms_norm(const float* x, const float* weight, int count, float epsilon, float* out) {
+  const float mean = sum_of_squares(x, count) / static_cast<float>(count);
+  const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(mean + epsilon));
+  for (int i = 0; i < count; i += kLanes) {
+    const __mmask16 mask = first_lanes(count - i);
+    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), factor);
+    _mm512_mask_storeu_ps(out + i, mask,
+                          _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(mask, weight + i)));
+  }
+}
+
+// The angles of one position, [head_size / 2] each.
+inline void rotary_angles(int position, const float* frequencies, int half, float* cosines,
+                          float* sines) {
+  for (int i = 0; i < half; ++i) {
+    const float angle = static_cast<float>(position) * frequencies[i];
+    cosines[i] = std::cos(angle);
+    sines[i] = std::sin(angle);
+  }
+}
+
+// One head turned by its angles, halves paired; `factor` scales the result. x and out may be one.
+inline void turn(const float* x, const float* cosines, const float* sines, int half, float factor,
+                 float* out) {
+  const __m512 scale = _mm512_set1_ps(factor);
+  for (int i = 0; i < half; i += kLanes) {
+    const __mmask16 mask = first_lanes(half - i);
+    const __m512 a = _mm512_maskz_loadu_ps(mask, x + i);
+    const __m512 b = _mm512_maskz_loadu_ps(mask, x + half + i);
+    const __m512 c = _mm512_maskz_loadu_ps(mask, cosines + i);
+    const __m512 s = _mm512_maskz_loadu_ps(mask, sines + i);
+    const __m512 low = _mm512_sub_ps(_mm512_mul_ps(a, c), _mm512_mul_ps(b, s));
+    const __m512 high = _mm512_add_ps(_mm512_mul_ps(b, c), _mm512_mul_ps(a, s));
+    _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(low, scale));
+    _mm512_mask_storeu_ps(out + half + i, mask, _mm512_mul_ps(high, scale));
+  }
+}
+
+// Takes the products of one row apart: queries go to `q`, keys and values into the cache.
+struct HeadSplit {
+  const Model& model;
+  const Layer& layer;
+  const KvLayer& kv;
+
+  // qkv: [heads + 2 * kv_heads][head_size], spoilt. q: [heads][width], the padding already zero.
+  void row(float* qkv, const float* cosines, const float* sines, const int32_t* table, int position,
+           float* q) const {
+    const int size = model.head_size, half = size / 2, width = round_up(size, kLanes);
+    // scores in powers of two: what attention exponentiates with
+    const float factor = kLog2E / std::sqrt(static_cast<float>(size));
+    for (int head = 0; head < model.heads; ++head, qkv += size) {
+      if (layer.q_norm != nullptr) rms_norm(qkv, layer.q_norm, size, model.norm_epsilon, qkv);
+      turn(qkv, cosines, sines, half, factor, q + head * width);
+    }
+    for (int head = 0; head < model.kv_heads; ++head, qkv += size) {
+      if (layer.k_norm != nullptr) rms_norm(qkv, layer.k_norm, size, model.norm_epsilon, qkv);
+      turn(qkv, cosines, sines, half, 1.0f, qkv);
+      kv.keys.store(kv.keys.at(table, position, head), qkv);
+    }
+    for (int head = 0; head < model.kv_heads; ++head, qkv += size) {
+      kv.values.store(kv.values.at(table, position, head), qkv);
+    }
+  }
+};
+
+}  // namespace baton

@@ -1,0 +1,88 @@
+"""The decoder on our own kernels: one call per step for all layers, all families, all schemes.
+
+Knows the kernels' structs and what must hold before they are called: they check nothing. A row's
+hidden state has the same bits in any chunk, beside any other row and on any number of threads.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from baton.common.errors import EngineFailure
+from baton.engine.batch import BatchSlice
+from baton.engine.kernels.library import KernelLibrary
+from baton.engine.kernels.structs import KvType, StepStruct
+from baton.engine.kvcache import PagedKvCache
+from baton.engine.models.packed import PackedModel
+from baton.engine.models.steps import HiddenRows, StepTime
+from baton.engine.rows import FlatRows, flat_rows
+from baton.model.config import ModelConfig
+
+KV_TYPES = {torch.float32: KvType.FLOAT32, torch.bfloat16: KvType.BFLOAT16}
+
+
+class NativeDecoder:
+    """Implements StepModel."""
+
+    def __init__(
+        self, config: ModelConfig, library: KernelLibrary, model: PackedModel, threads: int
+    ) -> None:
+        self.config = config
+        self._library, self._model = library, model
+        self._seconds = (ctypes.c_double * len(StepTime._fields))()
+        self._handle = library.new_decoder(model.struct, threads)
+        weakref.finalize(self, library.delete_decoder, self._handle)
+
+    @property
+    def time_spent(self) -> StepTime:
+        """Since the start, by part; the head is not in it."""
+        return StepTime(*self._seconds)
+
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
+        """Raises EngineFailure for ids out of range; they are the caller's mistake."""
+        rows = flat_rows(slices)
+        self._check(rows, cache)
+        hidden = torch.empty(len(rows.tokens), self.config.hidden_size)
+        arrays = (rows.tokens, rows.starts, rows.lengths, rows.tables, rows.table_offsets)
+        tokens, starts, lengths, tables, offsets = (array.ctypes.data for array in arrays)
+        step = StepStruct(
+            tokens=tokens,
+            starts=starts,
+            lengths=lengths,
+            tables=tables,
+            table_offsets=offsets,
+            cache=cache.address,
+            hidden=hidden.data_ptr(),
+            seconds=self._seconds,
+            rows=len(rows.tokens),
+            sequences=len(rows.lengths),
+            kv_type=KV_TYPES[cache.dtype],
+            block_count=cache.block_count,
+            block_size=cache.block_size,
+        )
+        self._library.step(self._handle, step)
+        return HiddenRows(hidden, rows.firsts)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final hidden rows [R, hidden] -> [R, vocab] float32."""
+        hidden = hidden.contiguous()
+        logits = torch.empty(len(hidden), self.config.vocab_size)
+        self._library.logits(self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr())
+        return logits
+
+    def _check(self, rows: FlatRows, cache: PagedKvCache) -> None:
+        if not _all_below(rows.tokens, self.config.vocab_size):
+            raise EngineFailure("a token id is not in the vocabulary")
+        if not _all_below(rows.tables, cache.block_count):
+            raise EngineFailure("a block id is not in the cache")
+        if not rows.covered(cache.block_size):
+            raise EngineFailure("a block table is shorter than its slice")
+
+
+def _all_below(ids: NDArray[np.int32], limit: int) -> bool:
+    # as unsigned numbers, negative ids are huge
+    return int(ids.view(np.uint32).max(initial=0)) < limit

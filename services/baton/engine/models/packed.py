@@ -1,0 +1,215 @@
+"""Packs a model's weights for the kernels, one linear layer at a time.
+
+Knows which weights are fused and shared, and the kernels' panels; knows no file formats. All packed
+weights lie in one stretch of memory, in large pages where the system has them: a step reads it from
+end to end.
+"""
+
+import math
+import mmap
+from ctypes import addressof, c_char
+from dataclasses import dataclass, field
+
+import torch
+
+from baton.engine.kernels.library import KernelLibrary
+from baton.engine.kernels.selection import SCHEMES
+from baton.engine.kernels.structs import (
+    PANEL,
+    EmbeddingKind,
+    LayerStruct,
+    LinearStruct,
+    ModelStruct,
+    Scheme,
+)
+from baton.engine.models.rotary import inverse_frequencies
+from baton.engine.quant.int8 import ROTATED_CHANNELS
+from baton.engine.quant.linear import embedding_dtype
+from baton.engine.quant.quantization import Quantization
+from baton.engine.weights.parts import Part, WeightSource
+from baton.model.config import ModelConfig
+
+CACHE_LINE_BYTES = 64
+
+
+@dataclass(slots=True)
+class PackedModel:
+    """What the kernels compute with, and what keeps its memory alive."""
+
+    struct: ModelStruct
+    kept: list[object] = field(default_factory=list)
+
+
+def pack_model(
+    source: WeightSource,
+    config: ModelConfig,
+    quantization: Quantization,
+    library: KernelLibrary,
+    threads: int,
+) -> PackedModel:
+    """Peak memory is the packed model and one fused tensor in float32. Raises ModelFileError."""
+    return _Packer(source, config, quantization, library, threads).model()
+
+
+class _Arena:
+    """One stretch of zeroed memory, handed out from its start."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.memory = mmap.mmap(-1, max(size_bytes, mmap.PAGESIZE))
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self.memory.madvise(mmap.MADV_HUGEPAGE)
+        self._next = addressof(c_char.from_buffer(self.memory))
+
+    def take(self, size_bytes: int) -> int:
+        address = self._next
+        self._next += -(-size_bytes // CACHE_LINE_BYTES) * CACHE_LINE_BYTES
+        return address
+
+
+class _Packer:
+    def __init__(
+        self,
+        source: WeightSource,
+        config: ModelConfig,
+        quantization: Quantization,
+        library: KernelLibrary,
+        threads: int,
+    ) -> None:
+        self._source, self._config, self._quantization = source, config, quantization
+        self._library, self._threads = library, threads
+        self._kept: list[object] = []
+        self._arena = self._new_arena()
+
+    def model(self) -> PackedModel:
+        config = self._config
+        struct = ModelStruct(
+            layer_count=config.layers,
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            mlp_size=config.intermediate_size,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_size=config.head_size,
+            norm_epsilon=config.rms_norm_eps,
+            final_norm=self._keep(self._source.fetch(Part.FINAL_NORM)),
+            frequencies=self._keep(inverse_frequencies(config)),
+        )
+        layers = (LayerStruct * config.layers)(*map(self._layer, range(config.layers)))
+        struct.layers = layers
+        self._embedding_and_head(struct)
+        self._kept += [layers, self._arena]
+        return PackedModel(struct, self._kept)
+
+    def _new_arena(self) -> _Arena:
+        config = self._config
+        size, inner = config.hidden_size, config.intermediate_size
+        q, kv = config.heads * config.head_size, config.kv_heads * config.head_size
+        layer = (
+            self._shape(q + 2 * kv, size),
+            self._shape(size, q),
+            self._shape(inner, size, paired=True),
+            self._shape(size, inner),
+        )
+        layer_bytes = sum(self._bytes(shape) for shape in layer)
+        head_bytes = self._bytes(self._shape(config.vocab_size, size))
+        return _Arena(config.layers * layer_bytes + head_bytes)
+
+    def _shape(self, outer: int, inner: int, *, paired: bool = False) -> LinearStruct:
+        return LinearStruct(
+            scheme=SCHEMES[self._quantization],
+            inner=inner,
+            outer=outer,
+            rotated=math.gcd(inner, ROTATED_CHANNELS),
+            paired=paired,
+        )
+
+    def _bytes(self, shape: LinearStruct) -> int:
+        size = self._library.weight_bytes(shape)
+        return -(-size // CACHE_LINE_BYTES) * CACHE_LINE_BYTES
+
+    def _embedding_and_head(self, struct: ModelStruct) -> None:
+        """Tied ones share memory where the head keeps the table's own values."""
+        table = self._source.fetch(Part.EMBEDDING)
+        tied, int8 = self._config.tied_embeddings, self._quantization is Quantization.INT8
+        dtype = embedding_dtype(self._quantization)
+        if tied and not int8:
+            struct.embedding_kind = EmbeddingKind.FROM_HEAD
+        else:
+            wide = dtype is torch.float32
+            struct.embedding_kind = (
+                EmbeddingKind.ROWS_FLOAT32 if wide else EmbeddingKind.ROWS_BFLOAT16
+            )
+            struct.embedding = self._keep(table.to(dtype))
+        if not tied:
+            del table  # the head is as large again
+        struct.head = self._linear(table if tied else self._source.fetch(Part.LM_HEAD), None)
+
+    def _layer(self, index: int) -> LayerStruct:
+        config, fetch = self._config, self._source.fetch
+        windowed = index in config.sliding_layers and config.sliding_window is not None
+        layer = LayerStruct(
+            qkv=self._fused(
+                index,
+                (Part.Q, Part.K, Part.V),
+                (Part.Q_BIAS, Part.K_BIAS, Part.V_BIAS) if config.qkv_bias else (),
+            ),
+            output=self._fused(
+                index, (Part.OUTPUT,), (Part.OUTPUT_BIAS,) if config.output_bias else ()
+            ),
+            gate_up=self._fused(
+                index,
+                (Part.GATE, Part.UP),
+                (Part.GATE_BIAS, Part.UP_BIAS) if config.mlp_bias else (),
+                paired=True,
+            ),
+            down=self._fused(index, (Part.DOWN,), (Part.DOWN_BIAS,) if config.mlp_bias else ()),
+            attention_norm=self._keep(fetch(Part.ATTENTION_NORM, index)),
+            mlp_norm=self._keep(fetch(Part.MLP_NORM, index)),
+            window=config.sliding_window if windowed else 0,
+        )
+        if config.qk_norm:
+            layer.q_norm = self._keep(fetch(Part.Q_NORM, index))
+            layer.k_norm = self._keep(fetch(Part.K_NORM, index))
+        return layer
+
+    def _fused(
+        self, index: int, weights: tuple[Part, ...], biases: tuple[Part, ...], paired: bool = False
+    ) -> LinearStruct:
+        bias = self._joined(index, biases) if biases else None
+        return self._linear(self._joined(index, weights), bias, paired=paired)
+
+    def _joined(self, index: int, parts: tuple[Part, ...]) -> torch.Tensor:
+        tensors = [self._source.fetch(part, index) for part in parts]
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+    def _linear(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, *, paired: bool = False
+    ) -> LinearStruct:
+        """weight [out, in], bias [out], float32; of a paired layer: gates, then ups."""
+        weight = weight.contiguous()
+        linear = self._shape(len(weight) // (2 if paired else 1), weight.shape[1], paired=paired)
+        columns = self._library.panels(linear) * PANEL
+        linear.weights = self._arena.take(self._library.weight_bytes(linear))
+        if linear.scheme == Scheme.INT8:
+            linear.scales = self._keep(torch.zeros(columns))
+            linear.sums = self._keep(torch.zeros(columns, dtype=torch.int32))
+        if bias is not None:
+            linear.bias = self._keep(panel_order(bias, columns, paired=paired))
+        self._library.pack(
+            linear, weight.data_ptr(), linear.weights, linear.scales, linear.sums, self._threads
+        )
+        return linear
+
+    def _keep(self, tensor: torch.Tensor) -> int:
+        tensor = tensor.contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+def panel_order(bias: torch.Tensor, columns: int, *, paired: bool) -> torch.Tensor:
+    """[out] -> [columns] as the panels order their columns, zero past the end."""
+    if not paired:
+        return torch.nn.functional.pad(bias, (0, columns - len(bias)))
+    halves = bias.view(2, -1)
+    padded = torch.nn.functional.pad(halves, (0, columns // 2 - halves.shape[1]))
+    return padded.view(2, -1, PANEL // 2).transpose(0, 1).reshape(-1)

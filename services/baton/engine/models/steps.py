@@ -1,0 +1,40 @@
+"""What the runner asks of a decoder, whoever computes it: slices in, hidden rows out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+
+from baton.engine.batch import BatchSlice
+from baton.engine.kvcache import PagedKvCache
+from baton.model.config import ModelConfig
+
+
+class HiddenRows(NamedTuple):
+    """The rows of a step after the final norm."""
+
+    hidden: torch.Tensor  # [T, hidden]
+    firsts: Sequence[int]  # the first row of each slice, in the order of the batch
+
+
+class StepTime(NamedTuple):
+    """Where the time of steps went. Seconds."""
+
+    linear_s: float
+    attention_s: float
+    rest_s: float
+
+
+class StepModel(Protocol):
+    """A decoder of any family, with its weights."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
+        """Writes the slices' KV into the cache; their own rows and earlier ones are read."""
+        ...
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final hidden rows [R, hidden] -> [R, vocab] float32, the caller's to keep."""
+        ...

@@ -1,0 +1,42 @@
+"""What bounds the scheduler, and what it answers: limits, identity, the slices of a step.
+
+Values only; who gets which slice is the scheduler's to decide.
+"""
+
+from dataclasses import dataclass
+
+from baton.engine.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """`token_budget` bounds a step's duration; `sequences_max` its batch and the blocks in play."""
+
+    token_budget: int
+    sequences_max: int
+    context_length_max: int  # tokens; the smaller of what the model and the pool can hold
+
+    def __post_init__(self) -> None:
+        if self.token_budget < self.sequences_max:
+            raise ValueError("token_budget must give every sequence at least one token a step")
+
+
+@dataclass(frozen=True, slots=True)
+class KvIdentity:
+    """What the root of every block id is made of, besides the tenant's salt."""
+
+    model_revision: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSlice:
+    """The next `length` uncomputed tokens of `request`, and guesses at those after them."""
+
+    request: Request
+    length: int
+    guesses: tuple[int, ...] = ()
+
+    @property
+    def samples(self) -> bool:
+        return self.length == self.request.pending

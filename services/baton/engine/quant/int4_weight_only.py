@@ -1,0 +1,79 @@
+"""The linear layer with 4-bit weights and bfloat16 activations: a scale and a zero per 32 weights.
+
+The smallest of the schemes: 5 bits a weight. GGUF's Q4_0 and Q4_1 group in the same way, so their
+weights come through with hardly any loss.
+"""
+
+import torch
+from torch.nn import functional
+
+GROUP_CHANNELS = 32  # as GGUF's blocks
+LEVEL_MAX = 15
+# A weight is (level - 8) * scale + zero: torch's convention.
+LEVEL_OF_ZERO = 8
+# A group of equal weights has no scale; this one keeps them at the zero.
+SCALE_MIN = 1e-30
+# The kernel computes 16 outputs at a time and has no remainder loop.
+KERNEL_OUTPUTS = 16
+
+
+def kernel_fits(outputs: int, channels: int) -> bool:
+    return outputs % KERNEL_OUTPUTS == 0 and channels % GROUP_CHANNELS == 0
+
+
+class Int4WeightLinear:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, *, kernel: bool | None = None
+    ) -> None:
+        """weight [out, in], bias [out], float32. `kernel`: None takes it where it fits."""
+        self._kernel = kernel_fits(*weight.shape) if kernel is None else kernel
+        self._bias = bias
+        self._channels = weight.shape[1]
+        levels, scales, zeros = _quantized(_grouped(weight))
+        if self._kernel:
+            packable = levels.flatten(1).to(torch.int32)
+            self._levels = torch._convert_weight_to_int4pack_for_cpu(packable, 1)
+        else:
+            self._levels = levels
+        # [groups, out, 2], the kernel's order
+        self._scales_and_zeros = torch.stack((scales, zeros), -1).transpose(0, 1).contiguous()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in] float32 -> [T, out] float32."""
+        rounded = x.bfloat16()
+        product = self._fast(rounded) if self._kernel else self._plain(rounded)
+        return product if self._bias is None else product.add_(self._bias)
+
+    def _fast(self, x: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = torch._weight_int4pack_mm_for_cpu(
+            x.contiguous(), self._levels, GROUP_CHANNELS, self._scales_and_zeros
+        )
+        return product.float()
+
+    def _plain(self, x: torch.Tensor) -> torch.Tensor:
+        """As `_fast`: weights in float32 for this call, the product rounded to bfloat16 once."""
+        scales, zeros = self._scales_and_zeros.float().transpose(0, 1)[..., None, :].unbind(-1)
+        weight = (self._levels.float() - LEVEL_OF_ZERO) * scales + zeros  # [out, groups, 32]
+        weight = weight.flatten(1)[:, : self._channels]
+        return functional.linear(x.float(), weight).bfloat16().float()
+
+
+def _grouped(weight: torch.Tensor) -> torch.Tensor:
+    """[out, in] -> [out, groups, 32]; a last group that is not full repeats its last channel."""
+    missing = -weight.shape[1] % GROUP_CHANNELS
+    if missing:
+        weight = torch.cat((weight, weight[:, -1:].expand(-1, missing)), 1)
+    return weight.unflatten(1, (-1, GROUP_CHANNELS))
+
+
+def _quantized(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[out, groups, 32] -> levels uint8 (the same shape), scales and zeros [out, groups] bfloat16.
+
+    Levels are chosen for the scales as they are after rounding.
+    """
+    low, high = groups.aminmax(dim=2)
+    scales = ((high - low) / LEVEL_MAX).clamp_min_(SCALE_MIN).bfloat16()
+    zeros = (low + LEVEL_OF_ZERO * scales.float()).bfloat16()
+    steps = (groups - zeros.float()[..., None]) / scales.float()[..., None]
+    levels = (steps + LEVEL_OF_ZERO).round_().clamp_(0, LEVEL_MAX)
+    return levels.to(torch.uint8), scales, zeros
