@@ -19,6 +19,8 @@ class Ledger:
         self.preemptions = 0
         self.prefix_tokens_queried = 0
         self.prefix_tokens_found = 0
+        self.guesses_made = 0
+        self.guesses_accepted = 0
 
     def note(self, event: Event) -> None:
         self.events.append(event)
@@ -63,6 +65,8 @@ class Ledger:
             self.preemptions,
             self.prefix_tokens_queried,
             self.prefix_tokens_found,
+            self.guesses_made,
+            self.guesses_accepted,
         )
 
     def audit(

@@ -115,6 +115,8 @@ class EngineLoad:
     preemptions: int = 0  # since start
     prefix_tokens_queried: int = 0  # since start: tokens of admitted requests
     prefix_tokens_found: int = 0  # since start: those of them that the prefix cache held
+    guesses_made: int = 0  # since start, by speculation
+    guesses_accepted: int = 0  # since start: those of them that were right
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Values only; who gets which slice is the scheduler's to decide.
 
 from dataclasses import dataclass
 
+from baton.engine.identity import root_id
 from baton.engine.request import Request
 
 
@@ -27,6 +28,14 @@ class KvIdentity:
 
     model_revision: str
     dtype: str
+
+    def root(self, block_size: int, cache_salt: bytes) -> bytes:
+        return root_id(
+            model_revision=self.model_revision,
+            dtype=self.dtype,
+            block_size=block_size,
+            cache_salt=cache_salt,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from baton.common.errors import IllegalTransition, InvalidRequest, PromptTooLong
 from baton.engine.batch import SliceResult
 from baton.engine.blocks import BlockPool
-from baton.engine.identity import root_id
 from baton.engine.ledger import Ledger
 from baton.engine.messages import EngineLoad, Event, Progress, Reserved, Submit
 from baton.engine.params import FinishReason, TokenSample
@@ -57,12 +56,7 @@ class Scheduler:
                 "leave room for an answer",
                 param="prompt",
             )
-        root = root_id(
-            model_revision=self._identity.model_revision,
-            dtype=self._identity.dtype,
-            block_size=self._pool.block_size,
-            cache_salt=command.cache_salt,
-        )
+        root = self._identity.root(self._pool.block_size, command.cache_salt)
         request = new_request(command, root)
         self._requests[request.request_id] = request
         self._waiting.append(request)
@@ -152,8 +146,7 @@ class Scheduler:
             if request.export:
                 self._report_progress(request)
             if samples:
-                if self._guesser is not None and piece.guesses:
-                    self._guesser.learn(request, len(piece.guesses), len(result.samples) - 1)
+                self._learn(piece, result)
                 self._take_tokens(request, result.samples)
 
     def take_events(self) -> tuple[Event, ...]:
@@ -202,6 +195,13 @@ class Scheduler:
             PlannedSlice(piece.request, piece.length, found)
             for piece, found in zip(planned, guesses, strict=True)
         ]
+
+    def _learn(self, piece: PlannedSlice, result: SliceResult) -> None:
+        guessed, accepted = len(piece.guesses), len(result.samples) - 1
+        if self._guesser is not None and guessed:
+            self._guesser.learn(piece.request, guessed, accepted)
+            self._ledger.guesses_made += guessed
+            self._ledger.guesses_accepted += accepted
 
     def _roomy(self, request: Request, guesses: int) -> int:
         """How many of the guesses have a place in the KV cache without preempting anyone."""

@@ -107,6 +107,8 @@ class Guessing:
     def __init__(self) -> None:
         self.lookup = PromptLookup()
         self.acceptance = Acceptance()
+        self.read = 0  # tokens a draft model has read
+        self.table: list[int] = []  # into these blocks
 
 
 class Speculative(Protocol):
@@ -125,16 +127,21 @@ def expected_tokens(rate: float, guesses: int) -> float:
     return sum(rate**index for index in range(guesses + 1))
 
 
-def guess_count(rate: float, *, requests: int, costs: StepCosts, guesses_max: int) -> int:
+def guess_count(
+    rate: float, *, requests: int, costs: StepCosts, guesses_max: int, guess_share: float = 0.0
+) -> int:
     """How many guesses per request make a step of `requests` decodes yield the most per second.
 
+    `guess_share`: what making one guess for all takes, as a share of a step without guesses.
     0 when none does clearly better than not guessing.
     """
     if costs.base_s + costs.row_s <= 0.0:
         return 0  # nothing is known about the machine yet
     best, best_yield = 0, GAIN_MIN / costs.step_s(requests)
     for guesses in range(1, guesses_max + 1):
-        yielded = expected_tokens(rate, guesses) / costs.step_s(requests * (1 + guesses))
+        guessing_s = guesses * guess_share * costs.step_s(requests)
+        step_s = costs.step_s(requests * (1 + guesses)) + guessing_s
+        yielded = expected_tokens(rate, guesses) / step_s
         if yielded > best_yield:
             best, best_yield = guesses, yielded
     return best
@@ -159,14 +166,19 @@ class Guesser(Protocol):
 class PayingGuesser:
     """Decides by cost and luck how many guesses to make. Where they come from is its child's."""
 
-    def __init__(self, *, guesses_max: int) -> None:
+    def __init__(self, *, guesses_max: int, guess_share: float = 0.0) -> None:
         self._guesses_max = guesses_max
+        self._guess_share = guess_share
         self.costs = StepCosts(0.0, 0.0)  # unknown until the machine has been measured
 
     def wish(self, request: Speculative, *, decoding: int) -> int:
         acceptance = request.guessing.acceptance
         count = guess_count(
-            acceptance.rate, requests=decoding, costs=self.costs, guesses_max=self._guesses_max
+            acceptance.rate,
+            requests=decoding,
+            costs=self.costs,
+            guesses_max=self._guesses_max,
+            guess_share=self._guess_share,
         )
         return 1 if count == 0 and acceptance.due_for_probe() else count
 
