@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from baton.engine.params import SamplingParams
+from baton.engine.quant.quantization import Quantization
 from support.road import Answer, open_road
 from support.tiny_models import tiny_model
 from support.transformers_oracle import Continuation, Oracle
@@ -117,6 +118,20 @@ async def test_seeded_sampling_draws_the_same_on_every_path(family: str, tmp_pat
                     FIRST, params, decode=1, prefill=prefill, output=local.tokens[:spent]
                 )
                 assert rest.tokens == local.tokens[spent:]
+
+
+@pytest.mark.parametrize("quantization", [Quantization.BF16, Quantization.INT8])
+async def test_rounded_schemes_say_the_same_on_every_path(
+    quantization: Quantization, tmp_path: Path
+) -> None:
+    model = tiny_model("llama", tmp_path)
+    async with open_road(model, decode=2, step_tokens_max=16, quantization=quantization) as road:
+        local = await road.ask(FIRST, PARAMS, decode=0, prefill=None)
+        remote = await road.ask(FIRST, PARAMS, decode=1)
+        again = await road.ask(FIRST, PARAMS, decode=1)
+        assert (remote.path, again.path) == ("remote", "local:cached")
+        assert len(local.tokens) == COUNT
+        assert local.tokens == remote.tokens == again.tokens
 
 
 @pytest.mark.parametrize("prefill", [None, 0], ids=["aggregated", "hand-off"])

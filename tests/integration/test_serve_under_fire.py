@@ -103,6 +103,25 @@ async def test_64_streams_at_once_each_say_what_they_say_alone(
     assert texts == [solo.text for solo in solos]
 
 
+async def test_seeded_draws_are_the_same_in_a_crowd(stack: Stack) -> None:
+    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
+
+        async def draw(seed: int) -> str:
+            answer = await client.completions.create(
+                model=MODEL,
+                prompt=f"My favourite thing about {SUBJECTS[seed]} is that",
+                max_tokens=24,
+                temperature=0.9,
+                seed=seed,
+                extra_body={"ignore_eos": True},
+            )
+            return answer.choices[0].text
+
+        alone = [await draw(seed) for seed in range(8)]
+        crowd = await asyncio.gather(*(draw(seed) for seed in range(8)))
+    assert crowd == alone
+
+
 async def test_a_killed_prefill_worker_costs_no_request_and_is_restarted(
     stack: Stack, solos: list[Solo]
 ) -> None:
