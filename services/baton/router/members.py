@@ -58,6 +58,7 @@ class Members:
         self._on_change = on_change
         self._on_removed = on_removed
         self._views: dict[str, WorkerView] = {}
+        self._heard: set[str] = set()  # followed addresses that were heard once
         self._silences: dict[str, str] = {}  # address -> why it is not heard
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._resolvers: list[asyncio.Task[None]] = []
@@ -113,6 +114,7 @@ class Members:
 
     async def _remove(self, address: str) -> None:
         self._silences.pop(address, None)
+        self._heard.discard(address)
         follower = self._followers.pop(address, None)
         if follower is not None:
             follower.cancel()
@@ -143,6 +145,7 @@ class Members:
         if view == known:
             return  # deltas of load and blocks change nothing we look at
         self._views[view.address] = view
+        self._heard.add(view.address)
         self._silences.pop(view.address, None)
         self._changed_to()
         if known is None or known.ready != view.ready:
@@ -153,10 +156,14 @@ class Members:
             self._changed_to()
 
     def _log_silence(self, address: str, error: Unavailable) -> None:
-        """Once per reason; the same failure of the tries after it is no news."""
+        """Once per reason; the same failure of the tries after it is no news.
+
+        A worker that was never heard is most likely starting: nothing to warn of yet.
+        """
         if self._silences.get(address) != error.message:
             self._silences[address] = error.message
-            _log.warning("worker not heard", worker=address, reason=error.message)
+            say = _log.warning if address in self._heard else _log.info
+            say("worker not heard", worker=address, reason=error.message)
 
     def _changed_to(self) -> None:
         self.fleet = Fleet(tuple(self._views[address] for address in sorted(self._views)))
