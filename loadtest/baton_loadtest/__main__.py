@@ -17,6 +17,7 @@ from baton.model.card import read_config
 from rich.console import Console
 
 from baton_loadtest.bench import CONCURRENCIES, BenchOptions, bench
+from baton_loadtest.costmodel_command import run_costmodel
 from baton_loadtest.machine import machine_line, usable_cores
 from baton_loadtest.peers.command import run_peers
 from baton_loadtest.quality_command import run_quality
@@ -85,6 +86,7 @@ def main() -> None:
     app.callback(help="Load against a running Baton, and the numbers it gives.")(lambda: None)
     app.command("bench")(run_bench)
     app.command("quality")(run_quality)
+    app.command("costmodel")(run_costmodel)
     app.command("peers")(run_peers)
     try:
         app()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from baton.engine.params import SamplingParams
 from baton.engine.quant.quantization import Quantization
+from baton.engine.speculation import Speculation
 from support.road import Answer, open_road
 from support.tiny_models import tiny_model
 from support.transformers_oracle import Continuation, Oracle
@@ -147,9 +148,37 @@ async def test_preempted_requests_say_what_they_would_have_said(
         answers = [await road.start(tokens, PARAMS, prefill=prefill) for tokens in prompts]
         for answer in answers:
             await answer.done.wait()
-        assert road.decode[0].preemptions > 0
+        assert road.decode[0].load.preemptions > 0
     for answer, continuation in zip(answers, expected, strict=True):
         check(answer, continuation)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("speculation", [Speculation.PROMPT_LOOKUP, Speculation.DRAFT_MODEL])
+async def test_guessing_ahead_changes_no_token_on_any_path(
+    speculation: Speculation, temperature: float, tmp_path: Path
+) -> None:
+    model = tiny_model("llama", tmp_path)
+    # The model itself is the best draft there is; lookup finds the loops tiny models fall into.
+    draft = model if speculation is Speculation.DRAFT_MODEL else None
+    params = SamplingParams(
+        max_tokens=3 * COUNT, temperature=temperature, top_k=2, seed=11, ignore_eos=True
+    )
+    async with open_road(model) as road:
+        plain = await road.ask(FIRST, params, prefill=None)
+    async with open_road(model, decode=2, speculation=speculation, draft=draft) as road:
+        local = await road.ask(FIRST, params, decode=0, prefill=None)
+        remote = await road.ask(FIRST, params, decode=1)
+        crowd = [await road.start(FIRST[:40], params, decode=1) for _ in range(3)]
+        for answer in crowd:
+            await answer.done.wait()
+        load = road.decode[1].load
+    assert remote.path == "remote"
+    assert local.tokens == remote.tokens == plain.tokens
+    assert crowd[0].tokens == crowd[1].tokens == crowd[2].tokens
+    assert load.guesses_made > 0
+    if draft is not None:
+        assert load.guesses_accepted > 0.9 * load.guesses_made
 
 
 async def test_prompt_logprobs_are_those_of_transformers(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from baton.common.clock import SystemClock
 from baton.common.metrics import Metrics
 from baton.decode.service import DecodeService
+from baton.engine.costmodel import CostModel
 from baton.engine.messages import Cancel
 from baton.engine.params import FinishReason, SamplingParams
 from baton.handoff.layout import KvLayout
@@ -50,7 +51,8 @@ class FakeWorker:
         self.engine = engine
         self.life = WorkerLife()
         card = WorkerCard(role, "fake", layout, engine.block_count, engine.block_count * 4)
-        self.hub = WatchHub(card, self.life, incarnation=7)
+        self.costs = CostModel()
+        self.hub = WatchHub(card, self.life, self.costs, incarnation=7)
         self.failure: Exception | None = None
         self._turned = asyncio.Event()
         self.loop = EngineLoop(
@@ -61,7 +63,9 @@ class FakeWorker:
         )
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry, model_name="fake")
-        self.parts = WorkerParts(self.loop, self.life, layout, VOCAB_SIZE, SystemClock(), metrics)
+        self.parts = WorkerParts(
+            self.loop, self.life, layout, VOCAB_SIZE, SystemClock(), metrics, self.costs
+        )
         default = PrefillService if role is Role.PREFILL else DecodeService
         self.service: RoleService = (new_service or default)(self.parts)
         self.server = new_server()

@@ -15,8 +15,11 @@ import grpc.aio
 from baton.common.clock import SystemClock
 from baton.common.metrics import Metrics
 from baton.decode.service import DecodeService
+from baton.engine.costmodel import CostModel
+from baton.engine.messages import EngineLoad
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.engine.quant.quantization import Quantization
+from baton.engine.speculation import Speculation
 from baton.model.fetch import LocalModel
 from baton.prefill.service import PrefillService
 from baton.rpc.channels import CHANNEL_OPTIONS
@@ -80,8 +83,9 @@ class Worker:
         await self.engine.stop()
 
     @property
-    def preemptions(self) -> int:
-        return self.turns[-1].report.load.preemptions if self.turns else 0
+    def load(self) -> EngineLoad:
+        """As the last turn told it."""
+        return self.turns[-1].report.load
 
 
 class DecodeClient:
@@ -179,6 +183,8 @@ async def open_road(
     decode_blocks: int | None = None,
     quantization: Quantization = Quantization.NONE,
     threads: int = 1,
+    speculation: Speculation = Speculation.NONE,
+    draft: LocalModel | None = None,
 ) -> AsyncIterator[Road]:
     """`decode_blocks` bounds the decode workers' pool, to make them preempt."""
     settings = WorkerSettings(
@@ -191,6 +197,8 @@ async def open_road(
         kv_cache_mib=256,
         step_tokens_max=step_tokens_max,
         sequences_max=sequences_max,
+        speculation=speculation,
+        draft_model=None if draft is None else f"file://{draft.path}",
     )
     workers: list[Worker] = []
     clients: list[DecodeClient] = []
@@ -217,10 +225,11 @@ async def _start_worker(
     if blocks is not None:
         capacity = min(plan.context_length_max, blocks * settings.block_size)
         plan = replace(plan, block_count=blocks, context_length_max=capacity)
+    costs = CostModel()
     turns: list[Turn] = []
     failures: list[Exception] = []
     engine = EngineLoop(
-        partial(build_engine, settings, plan),
+        partial(build_engine, settings, plan, costs),
         limits=QueueLimits(settings.queue_requests_max, settings.queue_tokens_max),
         observe=turns.append,
         broken=failures.append,
@@ -233,6 +242,7 @@ async def _start_worker(
         plan.config.vocab_size,
         SystemClock(),
         Metrics(CollectorRegistry(), model_name="test"),
+        costs,
     )
     service = role(parts)
     server = new_server()

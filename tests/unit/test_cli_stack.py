@@ -12,6 +12,7 @@ from baton.cli.stack import (
     threads_per_worker,
 )
 from baton.engine.quant.quantization import Quantization
+from baton.engine.speculation import Speculation
 
 
 def options(*, prefill: int = 1, decode: int = 1, host: str = "127.0.0.1") -> StackOptions:
@@ -23,6 +24,8 @@ def options(*, prefill: int = 1, decode: int = 1, host: str = "127.0.0.1") -> St
         prefill=prefill,
         decode=decode,
         quantization=Quantization.INT8,
+        speculation=Speculation.DRAFT_MODEL,
+        draft_model="file:///draft.gguf",
         threads=3,
         cache_dir=Path("/cache"),
     )
@@ -69,6 +72,12 @@ def test_workers_stay_on_loopback_even_when_the_endpoint_is_public() -> None:
     assert flags(router.command)["--host"] == "0.0.0.0"
 
 
+def test_only_decode_is_told_to_guess() -> None:
+    prefill, decode, _ = stack_children(options(), [7001, 7002], "py")
+    assert "--speculation" not in prefill.command
+    assert flags(decode.command)["--draft-model"] == "file:///draft.gguf"
+
+
 def test_workers_are_told_model_quantization_threads_and_port() -> None:
     decode = stack_children(options(), [7001, 7002], "py")[1]
     assert flags(decode.command) == {
@@ -77,6 +86,8 @@ def test_workers_are_told_model_quantization_threads_and_port() -> None:
         "--model": "file:///m.gguf",
         "--model-name": "m",
         "--cache-dir": "/cache",
+        "--speculation": "draft-model",
+        "--draft-model": "file:///draft.gguf",
         "--quantization": "int8",
         "--threads": "3",
         "--drain-timeout-s": "5",

@@ -36,9 +36,7 @@ class Answers:
         *,
         blocks: int = 40,
         runner: FakeRunner | None = None,
-        costs: StepCosts = CHEAP_ROWS,
     ) -> None:
-        guesser.costs = costs
         self.runner, self.draft = runner or FakeRunner(blocks, BLOCK_SIZE), draft
         pool = BlockPool(blocks, BLOCK_SIZE)
         limits = SchedulerLimits(24, 4, min(100, blocks * BLOCK_SIZE))
@@ -63,8 +61,8 @@ class Answers:
         return outputs
 
 
-def draft_guesser(draft: FakeRunner) -> DraftGuesser:
-    return DraftGuesser(draft, guesses_max=4, guess_share=0.1, eos_token_ids=(EOS,))
+def draft_guesser(draft: FakeRunner, costs: StepCosts = CHEAP_ROWS) -> DraftGuesser:
+    return DraftGuesser(draft, lambda: costs, guesses_max=4, guess_share=0.1, eos_token_ids=(EOS,))
 
 
 PROMPTS = {f"r{i}": tuple(2 + (i // 2 * 13 + j * 5) % 80 for j in range(9 + i)) for i in range(4)}
@@ -120,7 +118,7 @@ class EchoRunner(FakeRunner):
 
 
 def test_prompt_lookup_saves_steps_on_text_that_repeats() -> None:
-    guesser = PromptLookupGuesser(guesses_max=5)
+    guesser = PromptLookupGuesser(lambda: CHEAP_ROWS, guesses_max=5)
     answers = Answers(guesser, runner=EchoRunner(40, BLOCK_SIZE))
     prompt = tuple(range(10, 18)) * 2
     params = SamplingParams(max_tokens=40, temperature=0.0, ignore_eos=True)
@@ -131,7 +129,7 @@ def test_prompt_lookup_saves_steps_on_text_that_repeats() -> None:
 
 def test_nothing_is_guessed_before_the_machine_is_measured() -> None:
     draft = FakeRunner(40, BLOCK_SIZE, shares_writes=True)
-    answers = Answers(draft_guesser(draft), draft, costs=StepCosts(0.0, 0.0))
+    answers = Answers(draft_guesser(draft, StepCosts(0.0, 0.0)), draft)
     params = SamplingParams(max_tokens=20, temperature=0.0, ignore_eos=True)
     answers.of({"a": PROMPTS["r0"]}, params)
     assert draft.steps == 0

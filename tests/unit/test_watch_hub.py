@@ -1,5 +1,6 @@
 """What a watcher is told: everything once, merged when it is slow, never without bound."""
 
+from baton.engine.costmodel import CostModel
 from baton.engine.messages import EngineLoad, StepReport
 from baton.rpc.v1 import worker_pb2
 from baton.worker.state import WorkerEvent, WorkerLife
@@ -19,9 +20,9 @@ from support.fake_engine import LAYOUT
 A, B, C = (bytes([n]) * 16 for n in range(3))
 
 
-def new_hub(life: WorkerLife | None = None) -> WatchHub:
+def new_hub(life: WorkerLife | None = None, costs: CostModel | None = None) -> WatchHub:
     card = WorkerCard(Role.DECODE, "m", LAYOUT, block_count=64, context_length_max=256)
-    return WatchHub(card, life or WorkerLife(), incarnation=42)
+    return WatchHub(card, life or WorkerLife(), costs or CostModel(), incarnation=42)
 
 
 def turn(added: tuple[bytes, ...] = (), removed: tuple[bytes, ...] = (), step: int = 1) -> Turn:

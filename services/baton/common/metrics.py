@@ -75,8 +75,12 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("vllm:prefix_cache_queries_total", _C, "Prompt tokens looked up"),
     MetricSpec("vllm:prefix_cache_hits_total", _C, "Prompt tokens found"),
     MetricSpec("vllm:num_preemptions_total", _C, "Requests preempted for lack of blocks"),
+    MetricSpec("vllm:spec_decode_num_draft_tokens_total", _C, "Tokens guessed by speculation"),
+    MetricSpec("vllm:spec_decode_num_accepted_tokens_total", _C, "Guesses that were right"),
     MetricSpec("baton_engine_steps_total", _C, "Engine steps"),
     MetricSpec("baton_engine_step_seconds", _H, "Duration of a step", (), ITL_BUCKETS_S),
+    MetricSpec("baton_cost_model_error_ratio", _G, "Mean error of predicted step durations"),
+    MetricSpec("baton_cost_model_seconds", _G, "Cost of a step, per unit of a term", ("term",)),
     # Workers: the hand-off.
     MetricSpec("baton_handoff_total", _C, "Hand-offs ended", ("outcome",)),
     MetricSpec("baton_handoff_seconds", _H, "Call to first token", (), TTFT_BUCKETS_S),

@@ -220,6 +220,7 @@ class RouterStream:
             channels=self._channels,
             clock=self._parts.clock,
             metrics=self._parts.metrics,
+            costs=self._parts.costs,
         )
         result: Delivered | Lost
         try:

@@ -24,11 +24,11 @@ from baton.engine.stepshape import StepShape, prefill_shape
 
 TERMS = 5
 
-MEMORY_STEPS = 64.0
-"""Steps of a stratum that count: a second of serving, long enough to average a noisy neighbour."""
+MEMORY_STEPS = 32.0
+"""Steps of a stratum that count: enough to average a noisy neighbour."""
 
-STALE_STEPS = 2_048.0
-"""Steps of the engine after which an unvisited stratum counts a third: half a minute or so."""
+STALE_STEPS = 512.0
+"""Steps of the engine after which a stratum's past counts a third: some seconds of serving."""
 
 STALE_WEIGHT_MIN = 0.01
 """Of a visited one. What is known of an unvisited one stays the best there is, and so small a
@@ -102,13 +102,17 @@ class _Stratum:
     targets: list[float] = field(default_factory=lambda: [0.0] * TERMS)
 
     def add(self, terms: Sequence[float], target: float, step: int) -> None:
-        keep = 1 - 1 / MEMORY_STEPS
+        keep = (1 - 1 / MEMORY_STEPS) * self.weight(step)
         self.visited = step
         for row, left in enumerate(terms):
             self.targets[row] = self.targets[row] * keep + left * target
             for column, right in enumerate(terms):
                 index = row * TERMS + column
                 self.products[index] = self.products[index] * keep + left * right
+
+    def weight(self, step: int) -> float:
+        """Of the past, at `step`."""
+        return max(STALE_WEIGHT_MIN, math.exp((self.visited - step) / STALE_STEPS))
 
 
 class CostModel:
@@ -170,8 +174,7 @@ class CostModel:
     def _fit(self) -> None:
         products, targets = [0.0] * (TERMS * TERMS), [0.0] * TERMS
         for stratum in self._strata.values():
-            age = self._steps - stratum.visited
-            weight = max(STALE_WEIGHT_MIN, math.exp(-age / STALE_STEPS))
+            weight = stratum.weight(self._steps)
             for index, product in enumerate(stratum.products):
                 products[index] += weight * product
             for index, target in enumerate(stratum.targets):

@@ -6,12 +6,12 @@ parameters, seed and positions, hence the same noise: where the two models nearl
 draws. Knows requests' tokens and tables; knows no weights and no step of the target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from baton.engine.batch import BatchSlice, Runner, SampleRequest, StepBatch
 from baton.engine.request import Request
-from baton.engine.speculation import PayingGuesser, Speculative
+from baton.engine.speculation import PayingGuesser, Speculative, StepCosts
 
 CATCH_UP_TOKENS_MAX = 256
 """Tokens of one request the draft reads per step: a long prompt must not stall the batch, and
@@ -27,12 +27,13 @@ class DraftGuesser(PayingGuesser):
     def __init__(
         self,
         runner: Runner,
+        costs: Callable[[], StepCosts],
         *,
         guesses_max: int,
         guess_share: float,
         eos_token_ids: tuple[int, ...],
     ) -> None:
-        super().__init__(guesses_max=guesses_max, guess_share=guess_share)
+        super().__init__(costs, guesses_max=guesses_max, guess_share=guess_share)
         self._runner = runner
         self._eos_token_ids = eos_token_ids
 

@@ -20,6 +20,7 @@ from baton.engine.messages import (
 )
 from baton.engine.plan import PlannedSlice
 from baton.engine.scheduler import Scheduler
+from baton.engine.stepshape import shape_of
 
 
 class Engine:
@@ -56,11 +57,15 @@ class Engine:
         Raises EngineFailure when the runner fails; the engine is then of no further use.
         """
         planned = self._scheduler.plan()
+        shape = None
         if planned:
-            results = self._runner.run(StepBatch(tuple(self._slice(p) for p in planned)))
+            batch = StepBatch(tuple(self._slice(p) for p in planned))
+            shape = shape_of(batch.slices)
+            results = self._runner.run(batch)
             self._scheduler.commit(planned, results)
         added, removed = self._pool.take_changes()
-        return StepReport(self._scheduler.take_events(), added, removed, self._scheduler.load())
+        events, load = self._scheduler.take_events(), self._scheduler.load()
+        return StepReport(events, added, removed, load, shape)
 
     def has_work(self) -> bool:
         """Whether a step may have something to compute, reserve or report."""

@@ -7,6 +7,7 @@ one piece. Knows no asyncio and no gRPC.
 from dataclasses import dataclass
 
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
+from baton.engine.stepshape import StepShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +128,4 @@ class StepReport:
     blocks_added: tuple[bytes, ...]  # ids that entered the prefix cache
     blocks_removed: tuple[bytes, ...]  # ids that left it
     load: EngineLoad
+    shape: StepShape | None = None  # of the model step this turn ran; None: it ran none

@@ -8,8 +8,9 @@ Prompt lookup guesses that what followed the last few tokens before will follow 
 Knows tokens and shares of hits; knows no model, no batch and no clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 NGRAM_MAX = 4
@@ -31,6 +32,14 @@ PROBE_INTERVAL_STEPS = 32
 
 GAIN_MIN = 1.05
 """Below this predicted gain guessing does not pay: the prediction itself errs by some percent."""
+
+
+class Speculation(Enum):
+    """Where guesses come from."""
+
+    NONE = "none"
+    PROMPT_LOOKUP = "prompt-lookup"
+    DRAFT_MODEL = "draft-model"
 
 
 class PromptLookup:
@@ -166,17 +175,20 @@ class Guesser(Protocol):
 class PayingGuesser:
     """Decides by cost and luck how many guesses to make. Where they come from is its child's."""
 
-    def __init__(self, *, guesses_max: int, guess_share: float = 0.0) -> None:
+    def __init__(
+        self, costs: Callable[[], StepCosts], *, guesses_max: int, guess_share: float = 0.0
+    ) -> None:
+        """`costs`: what is known of the machine by now; zeros while nothing is."""
+        self._costs = costs
         self._guesses_max = guesses_max
         self._guess_share = guess_share
-        self.costs = StepCosts(0.0, 0.0)  # unknown until the machine has been measured
 
     def wish(self, request: Speculative, *, decoding: int) -> int:
         acceptance = request.guessing.acceptance
         count = guess_count(
             acceptance.rate,
             requests=decoding,
-            costs=self.costs,
+            costs=self._costs(),
             guesses_max=self._guesses_max,
             guess_share=self._guess_share,
         )

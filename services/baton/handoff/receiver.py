@@ -19,6 +19,7 @@ from baton.common.errors import TransferCorrupt
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.engine.batch import KvStore
+from baton.engine.costmodel import CostModel
 from baton.handoff.codec import (
     FirstToken,
     PrefillOrder,
@@ -82,6 +83,28 @@ class Lost:
     attempts: int
 
 
+class _Pace:
+    """How fast frames follow the first, whose wait is queueing and computing, not moving.
+
+    Prefill computes between later frames as well, so this is what the hand-off brings, and at most
+    what the network does.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._first_s: float | None = None
+        self.bytes = 0
+        self.duration_s = 0.0
+
+    def frame(self, payload_bytes: int) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._first_s is None:
+            self._first_s = now_s
+        else:
+            self.bytes += payload_bytes
+            self.duration_s = now_s - self._first_s
+
+
 class Receiver:
     """Runs any number of transfers into one cache."""
 
@@ -93,12 +116,14 @@ class Receiver:
         channels: Channels,
         clock: Clock,
         metrics: Metrics,
+        costs: CostModel,
     ) -> None:
         self._layout = layout
         self._kv = kv
         self._channels = channels
         self._clock = clock
         self._metrics = metrics
+        self._costs = costs
         self._log = get_log(__name__)
 
     async def receive(self, transfer: Transfer, arrived: Callable[[int], None]) -> Delivered | Lost:
@@ -162,7 +187,7 @@ class Receiver:
         request = order_to_wire(transfer.order, self._layout, skip_blocks=session.kept_blocks)
         stub = prefill_pb2_grpc.PrefillStub(self._channels.channel(address))
         call = stub.Run(request, timeout=max(0.0, self._left_s(transfer)))
-        limit_s = FIRST_FRAME_LIMIT_S
+        limit_s, pace = FIRST_FRAME_LIMIT_S, _Pace(self._clock)
         try:
             while True:
                 async with asyncio.timeout(min(limit_s, self._left_s(transfer) * LEFT_FOR_LOCAL)):
@@ -172,8 +197,10 @@ class Receiver:
                 if frame.HasField("first_token"):
                     token = first_token_from_wire(frame.first_token)
                     session.token(token.position)
+                    self._costs.learn_transfer(address, pace.bytes, pace.duration_s)
                     return token
                 self._write(frame.kv, transfer, session, arrived)
+                pace.frame(len(frame.kv.payload))
                 limit_s = STALL_LIMIT_S
         finally:
             call.cancel()  # prefill stops at once; after the last frame it has nothing left to do

@@ -18,9 +18,11 @@ from baton.common.errors import BatonError, ConfigError
 from baton.common.lifecycle import EXIT_FAILED, Shutdown
 from baton.common.logs import configure_logs, get_log
 from baton.common.metrics import Metrics
+from baton.engine.costmodel import CostModel
 from baton.rpc.server import new_server
 from baton.rpc.v1.worker_pb2_grpc import add_WorkerServicer_to_server
 from baton.worker.assembly import ModelPlan, build_engine, plan_model
+from baton.worker.costs import CostMetrics
 from baton.worker.drain import drain
 from baton.worker.loop import EngineLoop, QueueLimits
 from baton.worker.observe import EngineMetrics
@@ -80,12 +82,14 @@ class _Worker:
         card = WorkerCard(
             role, settings.model_name, plan.layout, plan.block_count, plan.context_length_max
         )
-        self._hub = WatchHub(card, self._life, incarnation=secrets.randbits(64))
+        costs = CostModel()
+        self._hub = WatchHub(card, self._life, costs, incarnation=secrets.randbits(64))
+        self._cost_metrics = CostMetrics(costs, metrics)
         self._engine_metrics = EngineMetrics(metrics, block_count=plan.block_count)
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._engine = EngineLoop(
-            partial(build_engine, settings, plan),
+            partial(build_engine, settings, plan, costs),
             limits=QueueLimits(settings.queue_requests_max, settings.queue_tokens_max),
             observe=self._observe,
             broken=self._broken,
@@ -97,6 +101,7 @@ class _Worker:
             plan.config.vocab_size,
             SystemClock(),
             metrics,
+            costs,
         )
         self._service = new_service(parts)
         self._fingerprint = plan.layout.fingerprint()
@@ -140,6 +145,7 @@ class _Worker:
         return server
 
     def _observe(self, turn: Turn) -> None:
+        self._cost_metrics.observe(turn)
         self._hub.observe(turn)
         self._engine_metrics.observe(turn)
 

@@ -1,12 +1,15 @@
 """From settings to an engine: first what is known before any weight is loaded, then the engine.
 
-The only module of a worker that reaches for the model's files and for torch. Knows no services.
+With `guessing`, what reaches for model files and torch in a worker. Knows no services.
 """
 
 from dataclasses import dataclass
 
+from baton.common.clock import SystemClock
 from baton.common.errors import ConfigError
 from baton.engine.blocks import BlockPool
+from baton.engine.calibration import calibrate
+from baton.engine.costmodel import CostModel
 from baton.engine.engine import Engine
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.quant.linear import kv_dtype
@@ -19,6 +22,7 @@ from baton.model.fetch import LocalModel, resolve
 from baton.model.progress import progress_for_stderr
 from baton.model.tokenizer import load_tokenizer
 from baton.rpc.channels import MESSAGE_BYTES_MAX
+from baton.worker.guessing import new_guesser
 from baton.worker.settings import WorkerSettings
 
 FRAME_HEADER_BYTES_MAX = 1_024  # what a KV frame carries besides its payload, generously
@@ -65,8 +69,11 @@ def plan_model(settings: WorkerSettings) -> ModelPlan:
     )
 
 
-def build_engine(settings: WorkerSettings, plan: ModelPlan) -> Engine:
-    """Load the weights; the engine is ready to step. Raises ModelFileError."""
+def build_engine(settings: WorkerSettings, plan: ModelPlan, costs: CostModel) -> Engine:
+    """Load the weights, teach `costs` the first steps; the engine is ready. Raises ModelFileError.
+
+    `costs` is nobody else's until this returns.
+    """
     runner = build_runner(
         plan.model,
         plan.config,
@@ -75,6 +82,13 @@ def build_engine(settings: WorkerSettings, plan: ModelPlan) -> Engine:
         block_size=settings.block_size,
         threads=settings.threads,
     )
+    calibrate(
+        runner,
+        costs.learn,
+        block_count=plan.block_count,
+        block_size=settings.block_size,
+        clock=SystemClock(),
+    )
     pool = BlockPool(plan.block_count, settings.block_size)
     limits = SchedulerLimits(
         token_budget=settings.step_tokens_max,
@@ -82,7 +96,14 @@ def build_engine(settings: WorkerSettings, plan: ModelPlan) -> Engine:
         context_length_max=plan.context_length_max,
     )
     identity = KvIdentity(plan.layout.model_revision, plan.layout.dtype)
-    scheduler = Scheduler(limits, pool, identity, plan.eos_token_ids)
+    guesser = new_guesser(
+        settings,
+        plan.config,
+        costs,
+        block_count=plan.block_count,
+        eos_token_ids=plan.eos_token_ids,
+    )
+    scheduler = Scheduler(limits, pool, identity, plan.eos_token_ids, guesser)
     return Engine(scheduler, pool, runner, runner.cache)
 
 

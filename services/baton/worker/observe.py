@@ -10,6 +10,8 @@ GAUGES_AND_COUNTERS = (
     "vllm:prefix_cache_queries_total",
     "vllm:prefix_cache_hits_total",
     "vllm:num_preemptions_total",
+    "vllm:spec_decode_num_draft_tokens_total",
+    "vllm:spec_decode_num_accepted_tokens_total",
     "baton_engine_steps_total",
 )
 
@@ -18,7 +20,14 @@ class EngineMetrics:
     def __init__(self, metrics: Metrics, *, block_count: int) -> None:
         self._metrics = metrics
         self._block_count = block_count
-        self._counted = {"steps": 0, "preemptions": 0, "queried": 0, "found": 0}
+        self._counted = {
+            "steps": 0,
+            "preemptions": 0,
+            "queried": 0,
+            "found": 0,
+            "guessed": 0,
+            "accepted": 0,
+        }
         metrics.declare(GAUGES_AND_COUNTERS)
 
     def observe(self, turn: Turn) -> None:
@@ -32,6 +41,9 @@ class EngineMetrics:
         self._count("vllm:num_preemptions_total", "preemptions", load.preemptions)
         self._count("vllm:prefix_cache_queries_total", "queried", load.prefix_tokens_queried)
         self._count("vllm:prefix_cache_hits_total", "found", load.prefix_tokens_found)
+        self._count("vllm:spec_decode_num_draft_tokens_total", "guessed", load.guesses_made)
+        accepted = load.guesses_accepted
+        self._count("vllm:spec_decode_num_accepted_tokens_total", "accepted", accepted)
 
     def _count(self, name: str, key: str, total: int) -> None:
         """The engine counts since its start; a counter takes increments."""

@@ -10,6 +10,7 @@ import grpc.aio
 
 from baton.common.clock import Clock
 from baton.common.metrics import Metrics
+from baton.engine.costmodel import CostModel
 from baton.handoff.layout import KvLayout
 from baton.worker.loop import EngineLoop
 from baton.worker.state import WorkerLife
@@ -23,6 +24,7 @@ class WorkerParts:
     vocab_size: int  # rows of the embedding: a token id at or above has no vector
     clock: Clock
     metrics: Metrics
+    costs: CostModel
 
 
 class RoleService(Protocol):

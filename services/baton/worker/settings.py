@@ -9,6 +9,7 @@ from pathlib import Path
 from baton.common.config import setting
 from baton.common.errors import ConfigError
 from baton.engine.quant.quantization import Quantization
+from baton.engine.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,33 @@ class WorkerSettings:
         default=25.0,
         at_least=0.0,
     )
+    speculation: Speculation = setting(  # noqa: RUF009
+        "where decode's guesses at coming tokens come from: none, prompt-lookup or draft-model;"
+        " they never change an answer, and stop where they do not pay",
+        default=Speculation.NONE,
+    )
+    draft_model: str | None = setting(
+        "reference of the draft model, of the same vocabulary; its KV comes on top of kv_cache_mib",
+        default=None,
+    )
+    guesses_max: int = setting(
+        "guesses per request and step; beyond five even good ones seldom pay",
+        default=5,
+        at_least=1,
+        at_most=16,
+    )
     metrics_port: int = setting(
         "port of Prometheus metrics; 0: none", default=0, at_least=0, at_most=65_535
     )
 
     def __post_init__(self) -> None:
+        problems = []
         if self.step_tokens_max < self.sequences_max:
-            raise ConfigError(
-                [
-                    f"step_tokens_max ({self.step_tokens_max}) is below sequences_max"
-                    f" ({self.sequences_max}): every request needs a token per step"
-                ]
+            problems.append(
+                f"step_tokens_max ({self.step_tokens_max}) is below sequences_max"
+                f" ({self.sequences_max}): every request needs a token per step"
             )
+        if (self.speculation is Speculation.DRAFT_MODEL) != (self.draft_model is not None):
+            problems.append("speculation draft-model and a draft_model go together")
+        if problems:
+            raise ConfigError(problems)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from baton.engine.costmodel import CostModel
 from baton.engine.messages import EngineLoad
 from baton.handoff.codec import layout_to_wire
 from baton.handoff.layout import KvLayout
 from baton.rpc.v1 import worker_pb2
+from baton.worker.costs import costs_to_wire
 from baton.worker.state import WorkerLife, WorkerState
 from baton.worker.turns import Turn
 
@@ -83,9 +85,12 @@ class Watcher:
 class WatchHub:
     """Keeps what a snapshot needs and passes changes on to every watcher."""
 
-    def __init__(self, card: WorkerCard, life: WorkerLife, *, incarnation: int) -> None:
+    def __init__(
+        self, card: WorkerCard, life: WorkerLife, costs: CostModel, *, incarnation: int
+    ) -> None:
         self._card = card
         self._life = life
+        self._costs = costs
         self._incarnation = incarnation
         self._blocks: set[bytes] = set()
         self._load = EngineLoad(0, 0, 0, 0, 0)
@@ -129,6 +134,7 @@ class WatchHub:
             blocks_added=added,
             blocks_removed=removed,
             card=_card_to_wire(self._card) if sequence == 0 else None,
+            cost_model=costs_to_wire(self._costs.snapshot()),
         )
 
 

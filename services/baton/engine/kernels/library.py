@@ -65,9 +65,9 @@ class KernelLibrary:
         if self._library.baton_decoder_step(handle, byref(step)):
             raise EngineFailure("the kernels ran out of memory in a step")
 
-    def logits(self, handle: int, hidden: int, rows: int, logits: int) -> None:
-        """Addresses: hidden [rows, hidden_size] -> logits [rows, vocab_size], float32."""
-        if self._library.baton_decoder_logits(handle, hidden, rows, logits):
+    def logits(self, handle: int, hidden: int, rows: int, logits: int, stride: int) -> None:
+        """Addresses: hidden [rows, hidden_size] -> logits [rows, stride], float32."""
+        if self._library.baton_decoder_logits(handle, hidden, rows, logits, stride):
             raise EngineFailure("the kernels ran out of memory at the head")
 
 
@@ -82,5 +82,5 @@ _SIGNATURES = (
     ("baton_decoder_new", c_void_p, (_MODEL, c_int32)),
     ("baton_decoder_delete", None, (c_void_p,)),
     ("baton_decoder_step", c_int32, (c_void_p, _STEP)),
-    ("baton_decoder_logits", c_int32, (c_void_p, c_void_p, c_int32, c_void_p)),
+    ("baton_decoder_logits", c_int32, (c_void_p, c_void_p, c_int32, c_void_p, c_int64)),
 )

@@ -22,6 +22,10 @@ from baton.engine.models.steps import HiddenRows, StepTime
 from baton.engine.rows import FlatRows, flat_rows
 from baton.model.config import ModelConfig
 
+# Rows of logits start an odd number of cache lines apart: were it a multiple of a page, all rows'
+# stores would fight for the same few places of the first cache.
+LINE_FLOATS = 16
+
 KV_TYPES = {torch.float32: KvType.FLOAT32, torch.bfloat16: KvType.BFLOAT16}
 
 
@@ -70,9 +74,11 @@ class NativeDecoder:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Final hidden rows [R, hidden] -> [R, vocab] float32."""
         hidden = hidden.contiguous()
-        logits = torch.empty(len(hidden), self.config.vocab_size)
-        self._library.logits(self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr())
-        return logits
+        vocab = self.config.vocab_size
+        stride = -(-vocab // LINE_FLOATS) * LINE_FLOATS + LINE_FLOATS
+        logits = torch.empty(len(hidden), stride)
+        self._library.logits(self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr(), stride)
+        return logits[:, :vocab]
 
     def _check(self, rows: FlatRows, cache: PagedKvCache) -> None:
         if not _all_below(rows.tokens, self.config.vocab_size):

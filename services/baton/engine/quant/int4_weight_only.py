@@ -63,7 +63,7 @@ def _grouped(weight: torch.Tensor) -> torch.Tensor:
     missing = -weight.shape[1] % GROUP_CHANNELS
     if missing:
         weight = torch.cat((weight, weight[:, -1:].expand(-1, missing)), 1)
-    return weight.unflatten(1, (-1, GROUP_CHANNELS))
+    return weight.reshape(len(weight), -1, GROUP_CHANNELS)
 
 
 def _quantized(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

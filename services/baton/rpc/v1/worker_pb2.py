@@ -24,35 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61ton/rpc/v1/worker.proto\x12\x0c\x62\x61ton.rpc.v1\"\x0e\n\x0cWatchRequest\"\xd5\x01\n\nWatchEvent\x12\x13\n\x0bincarnation\x18\x01 \x01(\x06\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.baton.rpc.v1.WorkerState\x12 \n\x04load\x18\x04 \x01(\x0b\x32\x12.baton.rpc.v1.Load\x12\x14\n\x0c\x62locks_added\x18\x05 \x03(\x0c\x12\x16\n\x0e\x62locks_removed\x18\x06 \x03(\x0c\x12&\n\x04\x63\x61rd\x18\x07 \x01(\x0b\x32\x18.baton.rpc.v1.WorkerCard\"\x9b\x01\n\nWorkerCard\x12 \n\x04role\x18\x01 \x01(\x0e\x32\x12.baton.rpc.v1.Role\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12&\n\x06layout\x18\x03 \x01(\x0b\x32\x16.baton.rpc.v1.KvLayout\x12\x13\n\x0b\x62lock_count\x18\x04 \x01(\r\x12\x1a\n\x12\x63ontext_length_max\x18\x05 \x01(\r\"k\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x13\n\x0b\x62locks_used\x18\x03 \x01(\r\x12\x1e\n\x16prefill_tokens_waiting\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\"z\n\x08KvLayout\x12\x16\n\x0emodel_revision\x18\x01 \x01(\t\x12\x0e\n\x06layers\x18\x02 \x01(\r\x12\x10\n\x08kv_heads\x18\x03 \x01(\r\x12\x11\n\thead_size\x18\x04 \x01(\r\x12\x12\n\nblock_size\x18\x05 \x01(\r\x12\r\n\x05\x64type\x18\x06 \x01(\t\"\x88\x03\n\x0eSamplingParams\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\x12\r\n\x05top_p\x18\x04 \x01(\x02\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\r\n\x05min_p\x18\x06 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\t \x01(\x02\x12+\n\nlogit_bias\x18\n \x03(\x0b\x32\x17.baton.rpc.v1.LogitBias\x12\x0c\n\x04seed\x18\x0b \x01(\x04\x12\x16\n\x0estop_token_ids\x18\x0c \x03(\r\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12\x15\n\x08logprobs\x18\x0e \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fprompt_logprobs\x18\x0f \x01(\rH\x01\x88\x01\x01\x42\x0b\n\t_logprobsB\x12\n\x10_prompt_logprobs\"+\n\tLogitBias\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02\"j\n\x0bTokenSample\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x14\n\x07logprob\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\'\n\x03top\x18\x03 \x03(\x0b\x32\x1a.baton.rpc.v1.TokenLogprobB\n\n\x08_logprob\"1\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02*y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x03\x32I\n\x06Worker\x12?\n\x05Watch\x12\x1a.baton.rpc.v1.WatchRequest\x1a\x18.baton.rpc.v1.WatchEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61ton/rpc/v1/worker.proto\x12\x0c\x62\x61ton.rpc.v1\"\x0e\n\x0cWatchRequest\"\x82\x02\n\nWatchEvent\x12\x13\n\x0bincarnation\x18\x01 \x01(\x06\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.baton.rpc.v1.WorkerState\x12 \n\x04load\x18\x04 \x01(\x0b\x32\x12.baton.rpc.v1.Load\x12\x14\n\x0c\x62locks_added\x18\x05 \x03(\x0c\x12\x16\n\x0e\x62locks_removed\x18\x06 \x03(\x0c\x12&\n\x04\x63\x61rd\x18\x07 \x01(\x0b\x32\x18.baton.rpc.v1.WorkerCard\x12+\n\ncost_model\x18\x08 \x01(\x0b\x32\x17.baton.rpc.v1.CostModel\"\xe3\x01\n\tCostModel\x12\x0f\n\x07\x66ixed_s\x18\x01 \x01(\x01\x12\x17\n\x0fprefill_token_s\x18\x02 \x01(\x01\x12\x1a\n\x12prefill_kv_token_s\x18\x03 \x01(\x01\x12\x14\n\x0c\x64\x65\x63ode_row_s\x18\x04 \x01(\x01\x12\x12\n\nkv_token_s\x18\x05 \x01(\x01\x12\x18\n\x0b\x65rror_ratio\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05steps\x18\x07 \x01(\x04\x12-\n\ttransfers\x18\x08 \x03(\x0b\x32\x1a.baton.rpc.v1.TransferRateB\x0e\n\x0c_error_ratio\"1\n\x0cTransferRate\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x13\n\x0b\x62ytes_per_s\x18\x02 \x01(\x01\"\x9b\x01\n\nWorkerCard\x12 \n\x04role\x18\x01 \x01(\x0e\x32\x12.baton.rpc.v1.Role\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12&\n\x06layout\x18\x03 \x01(\x0b\x32\x16.baton.rpc.v1.KvLayout\x12\x13\n\x0b\x62lock_count\x18\x04 \x01(\r\x12\x1a\n\x12\x63ontext_length_max\x18\x05 \x01(\r\"k\n\x04Load\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x13\n\x0b\x62locks_used\x18\x03 \x01(\r\x12\x1e\n\x16prefill_tokens_waiting\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\"z\n\x08KvLayout\x12\x16\n\x0emodel_revision\x18\x01 \x01(\t\x12\x0e\n\x06layers\x18\x02 \x01(\r\x12\x10\n\x08kv_heads\x18\x03 \x01(\r\x12\x11\n\thead_size\x18\x04 \x01(\r\x12\x12\n\nblock_size\x18\x05 \x01(\r\x12\r\n\x05\x64type\x18\x06 \x01(\t\"\x88\x03\n\x0eSamplingParams\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\x12\r\n\x05top_p\x18\x04 \x01(\x02\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\r\n\x05min_p\x18\x06 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\t \x01(\x02\x12+\n\nlogit_bias\x18\n \x03(\x0b\x32\x17.baton.rpc.v1.LogitBias\x12\x0c\n\x04seed\x18\x0b \x01(\x04\x12\x16\n\x0estop_token_ids\x18\x0c \x03(\r\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12\x15\n\x08logprobs\x18\x0e \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fprompt_logprobs\x18\x0f \x01(\rH\x01\x88\x01\x01\x42\x0b\n\t_logprobsB\x12\n\x10_prompt_logprobs\"+\n\tLogitBias\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02\"j\n\x0bTokenSample\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x14\n\x07logprob\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\'\n\x03top\x18\x03 \x03(\x0b\x32\x1a.baton.rpc.v1.TokenLogprobB\n\n\x08_logprob\"1\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02*y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x03\x32I\n\x06Worker\x12?\n\x05Watch\x12\x1a.baton.rpc.v1.WatchRequest\x1a\x18.baton.rpc.v1.WatchEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.rpc.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1265
-  _globals['_ROLE']._serialized_end=1328
-  _globals['_WORKERSTATE']._serialized_start=1330
-  _globals['_WORKERSTATE']._serialized_end=1451
+  _globals['_ROLE']._serialized_start=1591
+  _globals['_ROLE']._serialized_end=1654
+  _globals['_WORKERSTATE']._serialized_start=1656
+  _globals['_WORKERSTATE']._serialized_end=1777
   _globals['_WATCHREQUEST']._serialized_start=43
   _globals['_WATCHREQUEST']._serialized_end=57
   _globals['_WATCHEVENT']._serialized_start=60
-  _globals['_WATCHEVENT']._serialized_end=273
-  _globals['_WORKERCARD']._serialized_start=276
-  _globals['_WORKERCARD']._serialized_end=431
-  _globals['_LOAD']._serialized_start=433
-  _globals['_LOAD']._serialized_end=540
-  _globals['_KVLAYOUT']._serialized_start=542
-  _globals['_KVLAYOUT']._serialized_end=664
-  _globals['_SAMPLINGPARAMS']._serialized_start=667
-  _globals['_SAMPLINGPARAMS']._serialized_end=1059
-  _globals['_LOGITBIAS']._serialized_start=1061
-  _globals['_LOGITBIAS']._serialized_end=1104
-  _globals['_TOKENSAMPLE']._serialized_start=1106
-  _globals['_TOKENSAMPLE']._serialized_end=1212
-  _globals['_TOKENLOGPROB']._serialized_start=1214
-  _globals['_TOKENLOGPROB']._serialized_end=1263
-  _globals['_WORKER']._serialized_start=1453
-  _globals['_WORKER']._serialized_end=1526
+  _globals['_WATCHEVENT']._serialized_end=318
+  _globals['_COSTMODEL']._serialized_start=321
+  _globals['_COSTMODEL']._serialized_end=548
+  _globals['_TRANSFERRATE']._serialized_start=550
+  _globals['_TRANSFERRATE']._serialized_end=599
+  _globals['_WORKERCARD']._serialized_start=602
+  _globals['_WORKERCARD']._serialized_end=757
+  _globals['_LOAD']._serialized_start=759
+  _globals['_LOAD']._serialized_end=866
+  _globals['_KVLAYOUT']._serialized_start=868
+  _globals['_KVLAYOUT']._serialized_end=990
+  _globals['_SAMPLINGPARAMS']._serialized_start=993
+  _globals['_SAMPLINGPARAMS']._serialized_end=1385
+  _globals['_LOGITBIAS']._serialized_start=1387
+  _globals['_LOGITBIAS']._serialized_end=1430
+  _globals['_TOKENSAMPLE']._serialized_start=1432
+  _globals['_TOKENSAMPLE']._serialized_end=1538
+  _globals['_TOKENLOGPROB']._serialized_start=1540
+  _globals['_TOKENLOGPROB']._serialized_end=1589
+  _globals['_WORKER']._serialized_start=1779
+  _globals['_WORKER']._serialized_end=1852
 # @@protoc_insertion_point(module_scope)

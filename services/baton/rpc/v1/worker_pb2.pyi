@@ -83,6 +83,7 @@ class WatchEvent(_message.Message):
     BLOCKS_ADDED_FIELD_NUMBER: _builtins.int
     BLOCKS_REMOVED_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    COST_MODEL_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.int
     """Random per process start."""
     sequence: _builtins.int
@@ -100,6 +101,8 @@ class WatchEvent(_message.Message):
     def card(self) -> Global___WorkerCard:
         """Set in the snapshot only."""
 
+    @_builtins.property
+    def cost_model(self) -> Global___CostModel: ...
     def __init__(
         self,
         *,
@@ -110,14 +113,89 @@ class WatchEvent(_message.Message):
         blocks_added: _abc.Iterable[_builtins.bytes] | None = ...,
         blocks_removed: _abc.Iterable[_builtins.bytes] | None = ...,
         card: Global___WorkerCard | None = ...,
+        cost_model: Global___CostModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "load", b"load"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "cost_model", b"cost_model", "load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks_added", b"blocks_added", "blocks_removed", b"blocks_removed", "card", b"card", "incarnation", b"incarnation", "load", b"load", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks_added", b"blocks_added", "blocks_removed", b"blocks_removed", "card", b"card", "cost_model", b"cost_model", "incarnation", b"incarnation", "load", b"load", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchEvent: _TypeAlias = WatchEvent  # noqa: Y015
+
+@_typing.final
+class CostModel(_message.Message):
+    """How long this worker's steps take, learned from those it ran. Seconds per unit, never negative:
+      step = fixed + prefill_token * tokens + prefill_kv_token * (what they attend to, summed)
+           + decode_row * sequences + kv_token * (what they attend to, summed)
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIXED_S_FIELD_NUMBER: _builtins.int
+    PREFILL_TOKEN_S_FIELD_NUMBER: _builtins.int
+    PREFILL_KV_TOKEN_S_FIELD_NUMBER: _builtins.int
+    DECODE_ROW_S_FIELD_NUMBER: _builtins.int
+    KV_TOKEN_S_FIELD_NUMBER: _builtins.int
+    ERROR_RATIO_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TRANSFERS_FIELD_NUMBER: _builtins.int
+    fixed_s: _builtins.float
+    prefill_token_s: _builtins.float
+    prefill_kv_token_s: _builtins.float
+    decode_row_s: _builtins.float
+    kv_token_s: _builtins.float
+    error_ratio: _builtins.float
+    """Decayed mean of |predicted - measured| / measured; absent before the first prediction."""
+    steps: _builtins.int
+    """Learned from since start."""
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferRate]:
+        """Hand-offs received, per prefill worker: bytes per second of waiting for them."""
+
+    def __init__(
+        self,
+        *,
+        fixed_s: _builtins.float = ...,
+        prefill_token_s: _builtins.float = ...,
+        prefill_kv_token_s: _builtins.float = ...,
+        decode_row_s: _builtins.float = ...,
+        kv_token_s: _builtins.float = ...,
+        error_ratio: _builtins.float | None = ...,
+        steps: _builtins.int = ...,
+        transfers: _abc.Iterable[Global___TransferRate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_ratio", b"_error_ratio", "error_ratio", b"error_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_ratio", b"_error_ratio", "decode_row_s", b"decode_row_s", "error_ratio", b"error_ratio", "fixed_s", b"fixed_s", "kv_token_s", b"kv_token_s", "prefill_kv_token_s", b"prefill_kv_token_s", "prefill_token_s", b"prefill_token_s", "steps", b"steps", "transfers", b"transfers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_ratio: _TypeAlias = _typing.Literal["error_ratio"]  # noqa: Y015
+    _WhichOneofArgType__error_ratio: _TypeAlias = _typing.Literal["_error_ratio", b"_error_ratio"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_ratio) -> _WhichOneofReturnType__error_ratio | None: ...
+
+Global___CostModel: _TypeAlias = CostModel  # noqa: Y015
+
+@_typing.final
+class TransferRate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    bytes_per_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        bytes_per_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_s", b"bytes_per_s", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferRate: _TypeAlias = TransferRate  # noqa: Y015
 
 @_typing.final
 class WorkerCard(_message.Message):

@@ -32,14 +32,14 @@ class Decoder {
     });
   }
 
-  // hidden [rows][hidden_size] -> out [rows][vocab_size]
-  void logits(const float* hidden, int rows, float* out) {
+  // hidden [rows][hidden_size] -> out [rows][stride], vocab_size of each row written
+  void logits(const float* hidden, int rows, float* out, size_t stride) {
     const Linear& head = model_.head;
     prepared_.reserve(static_cast<size_t>(rows) * prepared_bytes(head));
     scales_.reserve(rows);
     crew_.run([&](Crew::Member& member) {
       prepare(member, head, rows, hidden, model_.hidden_size);
-      multiply(member, head, rows, out, model_.vocab_size, Target::kStore);
+      multiply(member, head, rows, out, stride, Target::kStore);
     });
   }
 
@@ -160,11 +160,11 @@ class Decoder {
     });
   }
 
-  void multiply(Crew::Member& member, const Linear& linear, int rows, float* out, int stride,
+  void multiply(Crew::Member& member, const Linear& linear, int rows, float* out, size_t stride,
                 Target target) {
     const Prepared in{prepared_.data(), linear.scheme == kInt8 ? scales_.data() : nullptr,
                       size_t(prepared_bytes(linear))};
-    const LinearTasks tasks(linear, in, Output{out, size_t(stride), target}, rows);
+    const LinearTasks tasks(linear, in, Output{out, stride, target}, rows);
     member.share(tasks.count(), tasks);
   }
 

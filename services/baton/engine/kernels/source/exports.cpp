@@ -93,9 +93,10 @@ int32_t baton_decoder_step(void* decoder, const Step* step) {
   }
 }
 
-int32_t baton_decoder_logits(void* decoder, const float* hidden, int32_t rows, float* logits) {
+int32_t baton_decoder_logits(void* decoder, const float* hidden, int32_t rows, float* logits,
+                             int64_t stride) {
   try {
-    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits);
+    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits, stride);
     return 0;
   } catch (const std::bad_alloc&) {
     return 1;

@@ -1,6 +1,8 @@
 // The paged KV cache as the kernels see it: where a token lies, how it is written, how it is read.
 #pragma once
 
+#include <algorithm>
+
 #include "abi.h"
 #include "vec.h"
 
@@ -21,6 +23,21 @@ struct KvSide {
     return base + (slot * kv_heads + head) * head_size * kv_bytes(kv_type);
   }
 
+  // Bytes from a token's vector to that of the next token in its block.
+  size_t token_bytes() const {
+    return static_cast<size_t>(kv_heads) * head_size * kv_bytes(kv_type);
+  }
+
+  // Calls visit(position, vector) for positions begin .. end - 1; one division per block.
+  template <class Visit>
+  void each(const int32_t* table, int begin, int end, int head, const Visit& visit) const {
+    for (int position = begin; position < end;) {
+      const int stop = std::min(end, (position / block_size + 1) * block_size);
+      const uint8_t* place = at(table, position, head);
+      for (; position < stop; ++position, place += token_bytes()) visit(position, place);
+    }
+  }
+
   void store(uint8_t* place, const float* x) const {
     for (int i = 0; i < head_size; i += kLanes) {
       const __mmask16 mask = first_lanes(head_size - i);
@@ -32,9 +49,6 @@ struct KvSide {
       }
     }
   }
-
-  // Whether attention can read this side in place: float32 in whole vectors.
-  bool readable_in_place() const { return kv_type == kKvFloat32 && head_size % kLanes == 0; }
 
   // Copies a vector to `out` as whole vectors of floats, zero past its end.
   void load(const uint8_t* place, float* out) const {

@@ -53,12 +53,12 @@ struct Output {
   Target target;
 };
 
+// The instructions are written out: compilers copy the sums around them otherwise, at half the speed.
 struct Float32Tile {
   using Sum = __m512;
   static Sum zero() { return _mm512_setzero_ps(); }
-  static Sum add(Sum sum, int32_t row, const uint8_t* column) {
-    const __m512 value = _mm512_castsi512_ps(_mm512_set1_epi32(row));
-    return _mm512_fmadd_ps(value, _mm512_load_ps(column), sum);
+  static void add(Sum& sum, __m512i row, __m512i columns) {
+    asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(row), "v"(columns));
   }
   static __m512 value(Sum sum, const Linear&, int, float) { return sum; }
 };
@@ -67,9 +67,8 @@ struct Float32Tile {
 struct Bfloat16Tile {
   using Sum = __m512;
   static Sum zero() { return _mm512_setzero_ps(); }
-  static Sum add(Sum sum, int32_t row, const uint8_t* column) {
-    const auto pairs = (__m512bh)_mm512_set1_epi32(row);
-    return _mm512_dpbf16_ps(sum, pairs, (__m512bh)_mm512_load_si512(column));
+  static void add(Sum& sum, __m512i row, __m512i columns) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(row), "v"(columns));
   }
   static __m512 value(Sum sum, const Linear&, int, float) { return sum; }
 };
@@ -80,8 +79,8 @@ struct Int8Tile {
   using Sum = __m512i;
   static Sum zero() { return _mm512_setzero_si512(); }
   // Levels of the row are stored plus 128, as the instruction wants them unsigned.
-  static Sum add(Sum sum, int32_t row, const uint8_t* column) {
-    return _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(row), _mm512_load_si512(column));
+  static void add(Sum& sum, __m512i row, __m512i columns) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row), "v"(columns));
   }
   static __m512 value(Sum sum, const Linear& linear, int column, float row_scale) {
     const __m512i exact = _mm512_sub_epi32(sum, _mm512_loadu_si512(linear.sums + column));
@@ -108,23 +107,26 @@ void compute_tile(const Linear& linear, const Prepared& in, const Output& out, i
   const uint8_t* columns = linear.weights + static_cast<size_t>(panel) * steps * kPanelStepBytes;
   // one pointer for three rows, which addressing reaches as p, p + stride and p + 2 * stride:
   // a pointer per row would not fit the registers
-  const uint8_t* trios[4];
-  for (int i = 0; i < 4; ++i) trios[i] = in.rows + (first + 3 * i) * in.stride;
+  const size_t stride = in.stride;
+  const uint8_t* rows_0 = in.rows + first * stride;
+  const uint8_t *rows_3 = rows_0 + 3 * stride, *rows_6 = rows_0 + 6 * stride;
+  const uint8_t* rows_9 = rows_0 + 9 * stride;
   for (int step = 0; step < steps; ++step, columns += kPanelStepBytes) {
     _mm_prefetch(reinterpret_cast<const char*>(columns + kAheadBytes), _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(columns + kAheadBytes + 64), _MM_HINT_T0);
+    const __m512i low = _mm512_load_si512(columns), high = _mm512_load_si512(columns + 64);
 #pragma GCC unroll 12
     for (int r = 0; r < Rows; ++r) {
+      const uint8_t* trio = r < 3 ? rows_0 : r < 6 ? rows_3 : r < 9 ? rows_6 : rows_9;
       int32_t value;
-      std::memcpy(&value, trios[r / 3] + r % 3 * in.stride, sizeof value);
-      sums[r][0] = Tile::add(sums[r][0], value, columns);
-      sums[r][1] = Tile::add(sums[r][1], value, columns + 64);
+      std::memcpy(&value, trio + r % 3 * stride, sizeof value);
+      const __m512i row = _mm512_set1_epi32(value);
+      Tile::add(sums[r][0], row, low);
+      Tile::add(sums[r][1], row, high);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < (Rows + 2) / 3; ++i) {
-      trios[i] += kStepBytes;
-      asm("" : "+r"(trios[i]));  // else the compiler makes a pointer per row of them again
-    }
+    rows_0 += kStepBytes, rows_3 += kStepBytes, rows_6 += kStepBytes, rows_9 += kStepBytes;
+    // else the compiler makes a pointer per row of them again
+    asm("" : "+r"(rows_0), "+r"(rows_3), "+r"(rows_6), "+r"(rows_9));
   }
   const int column = panel * kPanel;
 #pragma GCC unroll 12

@@ -1,0 +1,46 @@
+"""The engine in this process, without workers and HTTP: for commands that look at it closely.
+
+Knows how an engine is put together; knows nothing of what is asked of it.
+"""
+
+from collections.abc import Sequence
+
+from baton.engine.blocks import BlockPool
+from baton.engine.engine import Engine
+from baton.engine.messages import Submit, Tokens
+from baton.engine.params import SamplingParams
+from baton.engine.plan import KvIdentity, SchedulerLimits
+from baton.engine.runner import TorchRunner
+from baton.engine.scheduler import Scheduler
+
+STEP_TOKENS = 128
+"""As a worker's own default: a step's make-up should be what serving makes of it."""
+
+SEQUENCES_MAX = 64
+
+
+def local_engine(runner: TorchRunner) -> Engine:
+    """An idle engine over the runner's cache. Requests end at their length, never at a token."""
+    cache = runner.cache
+    limits = SchedulerLimits(
+        token_budget=STEP_TOKENS,
+        sequences_max=SEQUENCES_MAX,
+        context_length_max=cache.block_count * cache.block_size,
+    )
+    pool = BlockPool(cache.block_count, cache.block_size)
+    scheduler = Scheduler(limits, pool, KvIdentity("local", str(cache.dtype)), ())
+    return Engine(scheduler, pool, runner, cache)
+
+
+def greedy(engine: Engine, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    """The likeliest continuation of each prompt, `tokens` long; all share the batch."""
+    outputs: dict[str, list[int]] = {}
+    params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+    for number, prompt in enumerate(prompts):
+        outputs[str(number)] = []
+        engine.apply(Submit(str(number), tuple(prompt), params))
+    while engine.has_work():
+        for event in engine.step().events:
+            if isinstance(event, Tokens):
+                outputs[event.request_id] += [sample.token_id for sample in event.tokens]
+    return list(outputs.values())

@@ -1,0 +1,70 @@
+"""`baton-loadtest quality`: options in, table and JSON out."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from baton.cli.pull import default_cache_dir, pull
+from baton.cli.stack import DEFAULT_MODEL, served_name
+from baton.common.errors import ConfigError
+from baton.engine.quant.quantization import Quantization
+from baton.model.card import read_config
+from baton.model.tokenizer import load_tokenizer
+from rich.console import Console
+
+from baton_loadtest.machine import machine_line, usable_cores
+from baton_loadtest.quality import PROMPT_TOKENS, measure_quality, model_loader
+from baton_loadtest.quality_report import QualityReport, quality_json, quality_table
+from baton_loadtest.quality_text import SOURCE, help_topics, spread_windows
+
+TOKENS_MAX = 1_000_000
+"""Some minutes per scheme and million: more digits than a ratio needs."""
+
+RESULTS_DIR = Path("loadtest/results")
+
+
+def run_quality(
+    model: Annotated[str, typer.Option(help="Reference, as for `baton serve`.")] = DEFAULT_MODEL,
+    tokens: Annotated[int, typer.Option(min=1, max=TOKENS_MAX, help="To score.")] = 4_096,
+    window: Annotated[
+        int, typer.Option(min=PROMPT_TOKENS, max=8_192, help="Tokens read in one piece.")
+    ] = 512,
+    scheme: Annotated[
+        list[Quantization] | None, typer.Option(help="One or several; default: all.")
+    ] = None,
+    results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
+) -> None:
+    """Compare every compute scheme's answers with float32's, on a text that ships with Python."""
+    console = Console()
+    threads = usable_cores()
+    torch.set_num_threads(threads)
+    local = pull(model, default_cache_dir(os.environ))
+    config = read_config(local)
+    if window > config.context_length:
+        raise ConfigError([f"window: the model reads at most {config.context_length} tokens"])
+    ids = load_tokenizer(local).encode(help_topics(), add_special=False, parse_special=False)
+    windows = spread_windows(ids, tokens=tokens, window_tokens=window)
+    rows = measure_quality(
+        model_loader(local, config, window_tokens=window, threads=threads),
+        tuple(scheme or Quantization),
+        windows,
+        lambda text: console.print(text),
+    )
+    report = QualityReport(
+        machine=machine_line(),
+        model=served_name(model),
+        text=SOURCE,
+        python=platform.python_version(),
+        tokens=len(windows) * (window - 1),
+        window_tokens=window,
+        rows=rows,
+    )
+    console.print(quality_table(report))
+    results_dir.mkdir(parents=True, exist_ok=True)
+    path = results_dir / f"quality-{report.model}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(quality_json(report))
+    console.print(f"written to {path}")

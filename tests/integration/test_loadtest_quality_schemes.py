@@ -1,0 +1,73 @@
+"""A scheme that computes worse is seen to be worse, on a real if tiny model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from baton.engine.quant.quantization import Quantization
+from baton.model.card import read_config
+from baton_loadtest.quality import Loader, Reader, compare, measure_quality, model_loader
+from support.tiny_models import tiny_model
+
+WINDOWS = [tuple((7 * index + shift) % 90 + 10 for index in range(96)) for shift in (0, 31)]
+
+
+class Damaged:
+    """A model whose logits have lost most of their digits."""
+
+    def __init__(self, reader: Reader, noise: float) -> None:
+        self._model, self._noise = reader.model, noise
+        self._generator = torch.Generator().manual_seed(0)
+        self.config, self.compute = self._model.config, self._model.compute
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = self._model.logits(hidden)
+        return logits + self._noise * torch.randn(logits.shape, generator=self._generator)
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Loader:
+    directory: Path = tmp_path_factory.mktemp("quality")
+    model = tiny_model("llama", directory)
+    return model_loader(model, read_config(model), window_tokens=96, threads=1)
+
+
+def test_schemes_are_ordered_by_what_they_round(load: Loader) -> None:
+    rows = measure_quality(load, tuple(Quantization), WINDOWS, lambda text: None)
+    found = {row.scheme: row for row in rows}
+    assert found["none"].perplexity_ratio == 1.0
+    assert found["none"].divergence_mean_nats == pytest.approx(0, abs=1e-9)
+    assert found["none"].agreement == 1.0
+    assert found["none"].common_prefix_mean == found["none"].continuation_tokens
+    divergences = [
+        found[name].divergence_mean_nats for name in ("none", "bf16", "int8", "int4-weight-only")
+    ]
+    assert divergences == sorted(divergences)
+    assert found["int8-weight-only"].divergence_mean_nats < divergences[-1]
+
+
+def test_a_damaged_model_is_seen_as_worse(load: Loader) -> None:
+    with torch.inference_mode():
+        reference = load(Quantization.NONE)
+        continuations = reference.continuations(WINDOWS)
+        rows = [
+            compare(
+                str(noise),
+                reference,
+                replace(reference, model=Damaged(reference, noise)),
+                WINDOWS,
+                continuations,
+            )
+            for noise in (0.0, 0.5, 3.0)
+        ]
+    divergences = [row.divergence_mean_nats for row in rows]
+    agreements = [row.agreement for row in rows]
+    prefixes = [row.common_prefix_mean for row in rows]
+    assert rows[0].perplexity_ratio == 1.0
+    assert divergences == sorted(divergences)
+    assert divergences[2] > 1.0
+    assert agreements == sorted(agreements, reverse=True)
+    assert agreements[2] < 0.8
+    assert prefixes == sorted(prefixes, reverse=True)
+    assert prefixes[2] < 10
