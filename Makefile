@@ -60,6 +60,22 @@ proto: setup ## Generate services/baton/rpc/v1 from proto/
 bench: setup ## Measure tokens/s at 1, 8 and 32 concurrent requests, with ratios to the linear layers alone
 	@$(BIN)/baton-loadtest bench $(ARGS)
 
+.PHONY: quality
+quality: setup ## What each compute scheme costs in answers: perplexity and agreement with float32
+	@$(BIN)/baton-loadtest quality $(ARGS)
+
+.PHONY: costmodel
+costmodel: setup ## Predicted against measured step times
+	@$(BIN)/baton-loadtest costmodel $(ARGS)
+
+.PHONY: profile
+profile: setup ## Where a decode step's time goes, at 1, 8 and 32 requests
+	@$(BIN)/baton-loadtest profile $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: setup ## Baton beside vLLM and llama.cpp: same weights, client and prompts (installs both)
+	@$(BIN)/baton-loadtest peers $(ARGS)
+
 .PHONY: lock
 lock: $(UV) ## Pin every dependency with hashes (pip format, no index addresses)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -20,6 +20,7 @@ from baton_loadtest.bench import CONCURRENCIES, BenchOptions, bench
 from baton_loadtest.costmodel_command import run_costmodel
 from baton_loadtest.machine import machine_line, usable_cores
 from baton_loadtest.peers.command import run_peers
+from baton_loadtest.profile_command import run_profile
 from baton_loadtest.quality_command import run_quality
 from baton_loadtest.report import BenchReport, as_json, markdown, table
 
@@ -86,6 +87,7 @@ def main() -> None:
     app.callback(help="Load against a running Baton, and the numbers it gives.")(lambda: None)
     app.command("bench")(run_bench)
     app.command("quality")(run_quality)
+    app.command("profile")(run_profile)
     app.command("costmodel")(run_costmodel)
     app.command("peers")(run_peers)
     try:

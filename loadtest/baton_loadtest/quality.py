@@ -2,8 +2,8 @@
 
 Story: float32 writes its continuations; then each scheme is loaded beside it, both read the same
 windows of text, and the scheme writes continuations of its own. The two run side by side so that
-no distribution over the vocabulary need be kept. Schemes compute as they serve, on our kernels where
-there are some. Knows step models; the numbers are `quality_stats`'.
+no distribution over the vocabulary need be kept. Schemes compute as they serve, on our kernels
+where there are some. Knows step models; the numbers are `quality_stats`'.
 """
 
 from collections.abc import Iterator, Sequence

@@ -38,7 +38,7 @@ class QualityReport:
 def quality_table(report: QualityReport) -> Table:
     drawn = Table(title=report.title, caption=f"{report.machine}\n{CAPTION}", title_justify="left")
     for index, column in enumerate(COLUMNS):
-        drawn.add_column(column, justify="left" if index == 0 else "right")
+        drawn.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in report.rows:
         drawn.add_row(*quality_cells(row))
     return drawn

@@ -142,9 +142,9 @@ async def test_preempted_requests_say_what_they_would_have_said(
 ) -> None:
     model = tiny_model(family, tmp_path)
     oracle = Oracle(model)
-    prompts = [prompt(30, salt=salt) for salt in (1, 2, 3, 4)]
+    prompts = [prompt(30, salt=salt) for salt in (1, 2, 3, 4, 6, 7, 8, 10)]
     expected = [oracle.greedy(tokens, COUNT) for tokens in prompts]
-    async with open_road(model, decode=1, decode_blocks=11) as road:
+    async with open_road(model, decode=1, decode_blocks=13) as road:
         answers = [await road.start(tokens, PARAMS, prefill=prefill) for tokens in prompts]
         for answer in answers:
             await answer.done.wait()

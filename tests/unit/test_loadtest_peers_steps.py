@@ -53,7 +53,12 @@ def test_a_step_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     for _ in range(2):
         bench(tmp_path, runner, said).carry_out([step])
     assert len(runner.commands) == 1
-    assert said == ["s: started", "s: done in 0 s", "s: already there"]
+    log = tmp_path / "logs" / "s.log"
+    assert said == [
+        f"s: started, its words go to {log}",
+        "s: done in 0 s",
+        "s: already there",
+    ]
 
 
 def test_a_step_is_done_again_when_its_fingerprint_changes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from baton.engine.costmodel import CostModel
 from baton.engine.messages import EngineLoad, StepReport
+from baton.engine.stepshape import decode_shape
 from baton.rpc.v1 import worker_pb2
 from baton.worker.state import WorkerEvent, WorkerLife
 from baton.worker.turns import Turn
@@ -142,3 +143,19 @@ def test_a_reader_of_deltas_knows_what_a_new_snapshot_would_say(
             read()
     read()
     assert known == truth
+
+
+def test_what_steps_cost_is_told_in_every_event() -> None:
+    costs = CostModel()
+    hub = new_hub(costs=costs)
+    watcher = opened(hub)
+    first = hub.event(watcher, 0).cost_model
+    assert (first.steps, first.HasField("error_ratio")) == (0, False)
+    for rows in (1, 2, 3, 4):
+        costs.learn(decode_shape(rows, 100 * rows), 0.01 + 0.002 * rows)
+    costs.learn_transfer("prefill:1", 5_000, 0.5)
+    told = hub.event(watcher, 1).cost_model
+    assert told.steps == 4
+    assert told.HasField("error_ratio")
+    assert told.fixed_s == costs.coefficients.fixed_s > 0
+    assert [(one.peer, one.bytes_per_s) for one in told.transfers] == [("prefill:1", 10_000)]

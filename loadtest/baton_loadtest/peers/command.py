@@ -32,7 +32,7 @@ from baton_loadtest.peers.table import Comparison, as_json, markdown, problems, 
 
 RESULTS_DIR = Path("loadtest/results/local")
 ROUNDS_MAX = 9
-"""Each takes about a quarter of an hour on two cores."""
+"""Each takes about twenty minutes on two cores."""
 
 PREFILL_COUNTS = (0, 1)
 PLOTS_SCRIPT = Path(__file__).with_name("plots.py")
@@ -75,14 +75,14 @@ def run_peers(
             baton_options=tuple(baton_options or ()),
             rounds=rounds,
             quick=quick,
-            tell=lambda text: console.print(text, markup=False, highlight=False),
+            tell=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
         )
         save(found, results)
         console.print(table(found))
         for problem in problems(found):
-            console.print(problem, markup=False, highlight=False)
+            console.print(problem, markup=False, highlight=False, soft_wrap=True)
         draw(folder, results)
-    console.print(f"written to {results}")
+    console.print(f"written to {results}", soft_wrap=True)
 
 
 def compare(
@@ -107,19 +107,7 @@ def compare(
     cores = sorted(os.sched_getaffinity(0))
     entered = (
         *prepare_peers(workbench, folder, model, name, cores),
-        *(
-            Prepared(
-                baton_stack.contestant(
-                    prefill,
-                    model=DEFAULT_MODEL,
-                    model_name=name,
-                    quantization=quantization,
-                    options=baton_options,
-                ),
-                None,
-            )
-            for prefill in PREFILL_COUNTS
-        ),
+        *baton_entrants(name, quantization, baton_options),
     )
     before = load_average()
     with httpx.Client(trust_env=False) as http:  # no proxy between us and loopback
@@ -142,6 +130,25 @@ def compare(
         quick=quick,
         load_average=before,
         rows=ranked(cells, [one.contestant for one in entered]),
+    )
+
+
+def baton_entrants(
+    model_name: str, quantization: Quantization, options: tuple[str, ...]
+) -> tuple[Prepared, ...]:
+    """Both topologies; there is nothing to install."""
+    return tuple(
+        Prepared(
+            baton_stack.contestant(
+                prefill,
+                model=DEFAULT_MODEL,
+                model_name=model_name,
+                quantization=quantization,
+                options=options,
+            ),
+            None,
+        )
+        for prefill in PREFILL_COUNTS
     )
 
 

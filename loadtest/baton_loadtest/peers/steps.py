@@ -67,7 +67,8 @@ class Workbench:
 
     def _do(self, step: Step) -> None:
         log = self._folder / "logs" / f"{step.name}.log"
-        self._tell(f"{step.name}: started")
+        log.unlink(missing_ok=True)  # of an earlier run
+        self._tell(f"{step.name}: started, its words go to {log}")
         started_s = self._clock.monotonic_s()
         self._stamp(step).unlink(missing_ok=True)
         try:

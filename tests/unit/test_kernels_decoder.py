@@ -1,0 +1,172 @@
+"""The decoder on the kernels: it agrees with torch's, and a row's bits depend on nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from baton.common.errors import EngineFailure
+from baton.engine.batch import BatchSlice, SampleRequest, StepBatch
+from baton.engine.kernels.selection import SCHEMES
+from baton.engine.models.build import build_step_model
+from baton.engine.models.native import NativeDecoder
+from baton.engine.models.steps import StepModel
+from baton.engine.quant.quantization import Quantization
+from baton.engine.runner import empty_cache
+from baton.engine.weights.random_weights import RandomWeights
+from baton.model.config import Family, LinearRopeScaling, ModelConfig
+from support.kernels import kernels
+from support.random_model import CONFIG, POISON_TOKEN, WINDOWED, random_runner
+from support.runner_steps import GREEDY, Job, run_jobs, shuffled_tables
+
+BLOCK_SIZE, BLOCK_COUNT = 4, 128
+TOKENS = [7 * i % 200 for i in range(300)]
+TABLE = list(range(127, 127 - 80, -1))
+CONFIGS = {
+    "qwen3": CONFIG,
+    "windowed": WINDOWED,
+    "llama-bias": ModelConfig(
+        family=Family.LLAMA,
+        vocab_size=203,
+        hidden_size=72,
+        intermediate_size=100,
+        layers=2,
+        heads=4,
+        kv_heads=4,
+        head_size=24,
+        context_length=1024,
+        rms_norm_eps=1e-5,
+        rope_theta=10_000.0,
+        rope_scaling=LinearRopeScaling(2.0),
+        tied_embeddings=True,
+        qkv_bias=True,
+        output_bias=True,
+        mlp_bias=True,
+    ),
+    "tied-wide": replace(CONFIG, head_size=80, kv_heads=1, tied_embeddings=True),
+}
+# Size of the difference, relative to the rows'. Both ways round alike, but for a level here and
+# there; and bfloat16 attention rounds its queries and weights in torch, and not here.
+TOLERANCES = {Quantization.NONE: 1e-5, Quantization.BF16: 1e-2, Quantization.INT8: 1e-2}
+every_scheme = pytest.mark.parametrize("quantization", SCHEMES)
+every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+
+
+def native(config: ModelConfig, quantization: Quantization, threads: int = 1) -> StepModel:
+    if SCHEMES[quantization] not in kernels().schemes:
+        pytest.skip(f"no instructions for {quantization.value} here")
+    return build_step_model(
+        RandomWeights(config, 1), config, quantization, library=kernels(), threads=threads
+    )
+
+
+def on_torch(config: ModelConfig, quantization: Quantization) -> StepModel:
+    return build_step_model(RandomWeights(config, 1), config, quantization, library=None, threads=1)
+
+
+def hidden_rows(
+    model: StepModel, quantization: Quantization, chunk: int = 300, company: int = 0
+) -> torch.Tensor:
+    """[300, hidden] of TOKENS in chunks, `company` other sequences in every step."""
+    cache = empty_cache(model.config, quantization, BLOCK_COUNT, BLOCK_SIZE)
+    found = []
+    for start in range(0, len(TOKENS), chunk):
+        others = [BatchSlice(str(i), [i + 1] * (i + 1), 0, [i]) for i in range(company)]
+        piece = BatchSlice("a", TOKENS[start : start + chunk], start, TABLE)
+        with torch.inference_mode():
+            rows = model.compute([*others, piece], cache)
+        first = rows.firsts[-1]
+        found.append(rows.hidden[first : first + len(piece.token_ids)])
+    return torch.cat(found)
+
+
+@every_config
+@every_scheme
+def test_hidden_rows_and_logits_are_those_of_torch(
+    config: ModelConfig, quantization: Quantization
+) -> None:
+    ours, theirs = native(config, quantization), on_torch(config, quantization)
+    found, expected = (hidden_rows(model, quantization) for model in (ours, theirs))
+    assert (found - expected).norm() < TOLERANCES[quantization] * expected.norm()
+    with torch.inference_mode():
+        found, expected = ours.logits(expected), theirs.logits(expected)
+    assert (found - expected).norm() < TOLERANCES[quantization] * expected.norm()
+
+
+@every_config
+@every_scheme
+def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threads(
+    config: ModelConfig, quantization: Quantization
+) -> None:
+    expected = hidden_rows(native(config, quantization), quantization)
+    for chunk, company, threads in ((1, 3, 1), (300, 2, 3), (37, 0, 1), (64, 4, 2)):
+        model = native(config, quantization, threads)
+        assert torch.equal(hidden_rows(model, quantization, chunk, company), expected)
+    model = native(config, quantization, threads=3)
+    assert torch.equal(model.logits(expected)[40:41], model.logits(expected[40:41]))
+
+
+@every_scheme
+def test_the_runner_gives_the_same_text_whatever_shares_its_steps(
+    quantization: Quantization,
+) -> None:
+    prompts = [TOKENS[:19], [3], TOKENS[50:90], [9, 8, 7]]
+
+    def jobs(chunk: int, stagger: int) -> list[Job]:
+        tables = shuffled_tables(64, 4, [len(prompt) + 6 for prompt in prompts])
+        return [
+            Job(list(prompt), table, 6, chunk, stagger * index, GREEDY)
+            for index, (prompt, table) in enumerate(zip(prompts, tables, strict=True))
+        ]
+
+    def runner() -> list[list[int]]:
+        return [
+            run_jobs(random_runner(quantization=quantization, library=kernels()), [job])[0]
+            for job in jobs(10_000, 0)
+        ]
+
+    solo = runner()
+    for chunk, stagger in ((10_000, 0), (4, 0), (3, 2)):
+        together = random_runner(quantization=quantization, library=kernels(), threads=2)
+        assert run_jobs(together, jobs(chunk, stagger)) == solo
+
+
+@every_scheme
+def test_a_row_of_nan_fails_its_own_request_only(quantization: Quantization) -> None:
+    runner = random_runner(quantization=quantization, library=kernels(), poisoned=True)
+    prompts = {"bad": [1, POISON_TOKEN, 2], "good": [3, 1, 2]}
+    slices = [
+        BatchSlice(name, prompt, 0, [index], SampleRequest(GREEDY, prompt, (), ()))
+        for index, (name, prompt) in enumerate(prompts.items())
+    ]
+    bad, good = runner.run(StepBatch(tuple(slices)))
+    assert bad.samples == ()
+    assert bad.error is not None
+    healthy = random_runner(quantization=quantization, library=kernels())
+    assert healthy.run(StepBatch((slices[1],)))[0].samples == good.samples != ()
+
+
+@pytest.mark.parametrize(
+    ("piece", "says"),
+    [
+        (BatchSlice("a", [211], 0, [0]), "not in the vocabulary"),
+        (BatchSlice("a", [-1], 0, [0]), "not in the vocabulary"),
+        (BatchSlice("a", [1], 0, [64]), "not in the cache"),
+        (BatchSlice("a", [1], 0, [-1]), "not in the cache"),
+        (BatchSlice("a", [1] * 5, 0, [0]), "shorter than its slice"),
+        (BatchSlice("a", [1], 4, [0]), "shorter than its slice"),
+        (BatchSlice("a", [], 0, [0]), "no rows"),
+    ],
+)
+def test_the_kernels_never_see_ids_out_of_range(piece: BatchSlice, says: str) -> None:
+    with pytest.raises(EngineFailure, match=says):
+        random_runner(library=kernels()).run(StepBatch((piece,)))
+
+
+def test_the_time_of_steps_is_told_by_part() -> None:
+    model = native(CONFIG, Quantization.INT8)
+    assert isinstance(model, NativeDecoder)
+    assert model.time_spent == (0, 0, 0)
+    hidden_rows(model, Quantization.INT8)
+    once = model.time_spent
+    hidden_rows(model, Quantization.INT8)
+    assert all(0 < first < then for first, then in zip(once, model.time_spent, strict=True))

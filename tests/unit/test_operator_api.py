@@ -1,0 +1,163 @@
+"""A ModelService is read whole, or refused with every problem and what to write instead."""
+
+from typing import Any
+
+import pytest
+from baton.common.errors import InvalidSpec
+from baton.engine.quant.quantization import Quantization as EngineQuantization
+from baton_operator.api import ModelServiceSpec, Quantization, ScalingMode, parse_service
+from baton_operator.quantities import Duration, Memory
+from support.model_services import model_service, spec_of
+
+SCALING = {"maxReplicas": 4}
+
+
+def problems_of(resource: Any) -> tuple[str, ...]:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_service(resource)
+    return caught.value.problems
+
+
+def test_the_plans_example_is_read() -> None:
+    spec = spec_of()
+    assert spec.model.name == "smollm2-135m"
+    assert spec.slo is not None
+    assert (spec.slo.ttft, spec.slo.itl) == (Duration("500ms"), Duration("50ms"))
+    assert spec.prefill is not None
+    assert spec.prefill.scaling is not None
+    assert spec.prefill.scaling.mode is ScalingMode.INTERNAL
+    assert (spec.prefill.scaling.min_replicas, spec.prefill.scaling.max_replicas) == (0, 4)
+    assert spec.decode.engine.kv_cache == Memory("2Gi")
+
+
+def test_the_least_that_can_be_said_is_a_model_and_a_decode_role() -> None:
+    spec = spec_of(slo=None, prefill=None, decode={})
+    assert spec.prefill is None
+    assert spec.router.replicas == 2
+    assert spec == parse_service(model_service(slo=None, prefill=None, decode={}))
+
+
+def test_quantizations_are_those_of_the_engine() -> None:
+    assert [one.value for one in Quantization] == [one.value for one in EngineQuantization]
+
+
+def test_a_quantization_said_in_one_role_is_that_of_both() -> None:
+    int8 = {"engine": {"quantization": "int8"}}
+    assert spec_of(decode=int8).quantization is Quantization.INT8
+    assert spec_of(decode={}, prefill=int8).quantization is Quantization.INT8
+
+
+def test_every_problem_is_told_at_once_with_its_path() -> None:
+    resource = model_service(
+        model={"name": "bad name", "source": "s3://x"},
+        decode={"replicas": 0, "engine": {"kvCache": "lots", "colour": "red"}},
+        router={"replicas": "two"},
+    )
+    problems = problems_of(resource)
+    assert [problem.split(":")[0] for problem in problems] == [
+        "spec.model.name",
+        "spec.model.source",
+        "spec.decode.replicas",
+        "spec.decode.engine.colour",
+        "spec.decode.engine.kvCache",
+        "spec.router.replicas",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        pytest.param(
+            {"decode": {"replicas": 1, "scaling": SCALING}},
+            "give one, or neither",
+            id="replicas-and-scaling",
+        ),
+        pytest.param(
+            {"decode": {"scaling": {"minReplicas": 5, "maxReplicas": 4}}},
+            "raise maxReplicas or lower minReplicas",
+            id="min-above-max",
+        ),
+        pytest.param({"decode": {"scaling": {}}}, "give maxReplicas", id="internal-without-max"),
+        pytest.param(
+            {"decode": {"scaling": {"mode": "external", "maxReplicas": 4}}},
+            "with mode external write them in",
+            id="external-with-max",
+        ),
+        pytest.param(
+            {"decode": {"scaling": {"mode": "external", "minReplicas": 1}}},
+            "with mode external write them in",
+            id="external-with-min",
+        ),
+        pytest.param(
+            {"decode": {"scaling": {"maxReplicas": 4, "idleAfter": "5m"}}},
+            "set minReplicas to 0",
+            id="idle-without-zero",
+        ),
+        pytest.param(
+            {
+                "prefill": {"engine": {"quantization": "none"}},
+                "decode": {"engine": {"quantization": "int8"}},
+            },
+            "give both the same quantization",
+            id="two-quantizations",
+        ),
+        pytest.param({"slo": None}, "give slo.ttft and slo.itl", id="scaling-without-slo"),
+        pytest.param(
+            {"decode": {"template": {"labels": {"app.kubernetes.io/name": "x"}}}},
+            "choose another prefix",
+            id="reserved-label",
+        ),
+        pytest.param(
+            {"decode": {"template": {"volumes": [{"name": "baton-cache"}]}}},
+            "choose another name",
+            id="reserved-volume",
+        ),
+        pytest.param(
+            {"decode": {"template": {"env": [{"name": "A", "value": "1", "valueFrom": {}}]}}},
+            "drop one",
+            id="value-and-value-from",
+        ),
+        pytest.param(
+            {"decode": {"template": {"env": [{"name": "A"}, {"name": "A"}]}}},
+            "two items have the name 'A'",
+            id="doubled-env",
+        ),
+        pytest.param(
+            {"imagePullSecrets": [{"name": str(i)} for i in range(9)]},
+            "has 9 items (at most 8)",
+            id="too-many",
+        ),
+        pytest.param(
+            {"image": {"pullPolicy": "Sometimes"}},
+            "must be one of Always, IfNotPresent, Never",
+            id="unknown-choice",
+        ),
+        pytest.param({"decode": []}, "must be an object", id="wrong-kind"),
+        pytest.param(
+            {"decode": {"template": {"tolerations": "all"}}}, "must be a list", id="text-for-list"
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_advice(change: dict[str, Any], advice: str) -> None:
+    (problem,) = problems_of(model_service(**change))
+    assert advice in problem
+
+
+@pytest.mark.parametrize("name", ["Upper", "1digit", "a" * 51, "dot.ted", ""])
+def test_a_name_that_no_service_can_have_is_refused(name: str) -> None:
+    resource = model_service()
+    resource["metadata"]["name"] = name
+    (problem,) = problems_of(resource)
+    assert problem.startswith("metadata.name: ")
+
+
+def test_a_resource_without_a_spec_is_refused() -> None:
+    problems = problems_of({"metadata": {"name": "a"}})
+    assert problems == ("spec.model: is required", "spec.decode: is required")
+
+
+def test_numbers_in_maps_are_read_as_their_text() -> None:
+    spec: ModelServiceSpec = spec_of(
+        decode={"template": {"resources": {"limits": {"cpu": 2, "memory": "4Gi"}}}}
+    )
+    assert spec.decode.template.resources.limits == {"cpu": "2", "memory": "4Gi"}

@@ -1,0 +1,290 @@
+"""The objects of a ModelService: what pods are told, what they may do, and who may call them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from baton.common.config import read_settings
+from baton.router.discovery import parse_members
+from baton.router.settings import RouterSettings
+from baton.worker.settings import WorkerSettings
+from baton_operator.desired import desired_manifests
+from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Role
+from baton_operator.pods import EXIT_MARGIN_S
+from support.model_services import OWNER, RELEASE, spec_of
+
+ROLES = ("router", "prefill", "decode")
+
+
+def manifests(replicas: Mapping[Role, int | None] | None = None, **spec: Any) -> Any:
+    """By kind and name."""
+    made = desired_manifests(OWNER, spec_of(**spec), replicas or {}, RELEASE)
+    return {(one["kind"], one["metadata"]["name"]): one for one in json.loads(json.dumps(made))}
+
+
+def pod_of(role: str, **spec: Any) -> Any:
+    return manifests(**spec)[("Deployment", f"smol-{role}")]["spec"]["template"]["spec"]
+
+
+def container_of(role: str, **spec: Any) -> Any:
+    (container,) = pod_of(role, **spec)["containers"]
+    return container
+
+
+def router_settings(**spec: Any) -> RouterSettings:
+    return read_settings(RouterSettings, container_of("router", **spec)["args"], {}, program="t")
+
+
+def worker_settings(role: str, **spec: Any) -> WorkerSettings:
+    return read_settings(WorkerSettings, container_of(role, **spec)["args"], {}, program="t")
+
+
+def test_a_service_has_the_objects_of_each_role() -> None:
+    kinds = ("Deployment", "NetworkPolicy", "PodDisruptionBudget", "ServiceAccount")
+    assert manifests().keys() == {
+        *((kind, f"smol-{role}") for kind in kinds for role in ROLES),
+        ("Service", "smol"),
+        ("Service", "smol-prefill"),
+        ("Service", "smol-decode"),
+    }
+
+
+def test_without_a_prefill_role_nothing_is_made_for_it() -> None:
+    made = manifests(prefill=None)
+    assert not [name for _, name in made if name.endswith("prefill")]
+    assert router_settings(prefill=None).prefill_workers == ()
+
+
+def test_the_router_is_told_the_model_and_its_workers() -> None:
+    settings = router_settings()
+    assert (settings.host, settings.port) == ("0.0.0.0", HTTP_PORT)
+    assert settings.model_name == "smollm2-135m"
+    assert settings.decode_workers == ("dns://smol-decode.models.svc:7000",)
+    assert settings.prefill_workers == ("dns://smol-prefill.models.svc:7000",)
+    (member,) = parse_members("--decode-workers", settings.decode_workers)
+    assert (member.dns, member.port) == (True, GRPC_PORT)
+
+
+def test_workers_are_told_what_their_engine_shall_do() -> None:
+    limits = {"resources": {"limits": {"cpu": "3500m"}}}
+    engine = {"quantization": "int8", "kvCache": "2Gi"}
+    decode = worker_settings("decode", decode={"engine": engine, "template": limits})
+    assert (decode.host, decode.port) == ("0.0.0.0", GRPC_PORT)
+    assert decode.metrics_port == METRICS_PORT
+    assert decode.quantization.value == "int8"
+    assert decode.kv_cache_mib == 2048
+    assert decode.threads == 3
+    prefill = worker_settings("prefill", decode={"engine": engine, "template": limits})
+    assert prefill.quantization == decode.quantization  # both roles hand KV to each other
+    assert (prefill.kv_cache_mib, prefill.threads) == (1024, 1)  # the worker's defaults
+
+
+def test_part_of_a_core_is_one_thread() -> None:
+    template = {"resources": {"requests": {"cpu": "250m"}}}
+    assert worker_settings("decode", decode={"template": template}).threads == 1
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_kubelet_waits_longer_than_the_drain(role: str) -> None:
+    pod, args = pod_of(role), container_of(role)["args"]
+    drain_s = float(args[args.index("--drain-timeout-s") + 1])
+    lifecycle = container_of(role).get("lifecycle", {})
+    leave_s = lifecycle.get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    assert pod["terminationGracePeriodSeconds"] == leave_s + drain_s + EXIT_MARGIN_S
+
+
+def test_no_request_outlives_the_drain_of_its_router() -> None:
+    settings = router_settings()
+    assert settings.drain_timeout_s >= settings.request_timeout_s
+
+
+def test_where_decode_may_be_at_zero_routers_hold_requests_and_stay_in_service() -> None:
+    zero = {"scaling": {"minReplicas": 0, "maxReplicas": 2}}
+    settings = router_settings(decode=zero)
+    assert settings.ready_wait_s == settings.request_timeout_s
+    probe = container_of("router", decode=zero)["readinessProbe"]
+    assert probe["httpGet"]["path"] == "/health"
+
+
+def test_where_decode_is_always_there_a_router_without_it_is_not_ready() -> None:
+    assert router_settings().ready_wait_s < router_settings().request_timeout_s
+    assert container_of("router")["readinessProbe"]["httpGet"]["path"] == "/ready"
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "source", ["oci://w:v1/m.gguf", "pip://p==1#m.gguf", "pvc://c/m.gguf", "file:///m.gguf"]
+)
+def test_every_container_is_restricted(role: str, source: str) -> None:
+    pod = pod_of(role, model={"name": "m", "source": source})
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["readOnlyRootFilesystem"] is True
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+
+
+def test_weights_on_a_claim_are_mounted_for_reading() -> None:
+    model = {"name": "m", "source": "pvc://models/smol/m.gguf"}
+    pod = pod_of("decode", model=model)
+    assert "initContainers" not in pod
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "baton-weights"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
+    assert worker_settings("decode", model=model).model == "file:///weights/smol/m.gguf"
+
+
+def test_weights_in_an_image_are_copied_out_by_its_own_cp() -> None:
+    model = {"name": "m", "source": "oci://reg.example/w:v1/models/smol"}
+    (copy,) = pod_of("router", model=model)["initContainers"]
+    assert copy["image"] == "reg.example/w:v1"
+    assert copy["command"] == ["cp", "-R", "/models/smol", "/weights/"]
+    assert router_settings(model=model).model == "file:///weights/smol"
+
+
+def test_weights_from_the_network_are_pulled_before_the_process_starts() -> None:
+    (pull,) = pod_of("decode")["initContainers"]
+    settings = worker_settings("decode")
+    assert pull["image"] == RELEASE.worker
+    assert pull["command"][-4:] == ["pull", settings.model, "--cache-dir", str(settings.cache_dir)]
+    cache = Path(settings.cache_dir)
+    assert str(cache) in [mount["mountPath"] for mount in pull["volumeMounts"]]
+
+
+def test_replicas_are_fixed_decided_or_somebody_elses() -> None:
+    made = manifests({Role.PREFILL: 3})
+    assert made[("Deployment", "smol-decode")]["spec"]["replicas"] == 2
+    assert made[("Deployment", "smol-prefill")]["spec"]["replicas"] == 3
+    assert made[("Deployment", "smol-router")]["spec"]["replicas"] == 2
+    external = manifests(decode={"scaling": {"mode": "external"}})
+    assert "replicas" not in external[("Deployment", "smol-decode")]["spec"]
+    assert manifests(decode={})[("Deployment", "smol-decode")]["spec"]["replicas"] == 1
+
+
+def test_a_decision_of_zero_is_zero_and_not_nothing() -> None:
+    made = manifests({Role.PREFILL: 0})
+    assert made[("Deployment", "smol-prefill")]["spec"]["replicas"] == 0
+
+
+def test_a_users_template_is_merged_into_ours() -> None:
+    template = {
+        "labels": {"team": "search"},
+        "annotations": {"note": "x"},
+        "nodeSelector": {"gpu": "h200"},
+        "tolerations": [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 0}],
+        "affinity": {"nodeAffinity": {}},
+        "resources": {"requests": {"cpu": 2}, "limits": {"nvidia.com/gpu": 1}},
+        "env": [{"name": "HOME", "value": "/home"}, {"name": "A", "valueFrom": {"x": "y"}}],
+        "volumes": [{"name": "mine", "emptyDir": {}}],
+        "volumeMounts": [{"name": "mine", "mountPath": "/mine", "readOnly": True}],
+        "probes": {"startup": {"failureThreshold": 900}, "liveness": {"initialDelaySeconds": 0}},
+    }
+    made = manifests(decode={"template": template})[("Deployment", "smol-decode")]
+    metadata = made["spec"]["template"]["metadata"]
+    assert metadata["labels"]["team"] == "search"
+    assert metadata["labels"]["app.kubernetes.io/component"] == "decode"
+    assert metadata["annotations"] == {"note": "x"}
+    pod = made["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"gpu": "h200"}
+    assert pod["tolerations"] == template["tolerations"]
+    assert pod["affinity"] == template["affinity"]
+    assert {"name": "mine", "emptyDir": {}} in pod["volumes"]
+    (container,) = pod["containers"]
+    assert container["resources"] == {"requests": {"cpu": "2"}, "limits": {"nvidia.com/gpu": "1"}}
+    assert container["env"] == template["env"]
+    assert container["volumeMounts"][-1] == template["volumeMounts"][0]  # type: ignore[index]
+    assert container["startupProbe"]["failureThreshold"] == 900
+    assert container["startupProbe"]["tcpSocket"] == {"port": "grpc"}
+    assert container["livenessProbe"]["initialDelaySeconds"] == 0
+
+
+def test_images_and_pull_secrets_come_from_the_spec_where_it_has_them() -> None:
+    image = {"worker": "mine:2", "pullPolicy": "Never"}
+    spec: dict[str, Any] = {"image": image, "imagePullSecrets": [{"name": "key"}]}
+    assert container_of("decode", **spec)["image"] == "mine:2"
+    assert container_of("decode", **spec)["imagePullPolicy"] == "Never"
+    assert container_of("router", **spec)["image"] == RELEASE.router
+    assert pod_of("router", **spec)["imagePullSecrets"] == [{"name": "key"}]
+
+
+def test_selectors_select_exactly_the_pods_of_their_role() -> None:
+    made = manifests()
+    pods = {
+        role: made[("Deployment", f"smol-{role}")]["spec"]["template"]["metadata"]["labels"]
+        for role in ROLES
+    }
+
+    def selected(selector: dict[str, str]) -> list[str]:
+        return [role for role, labels in pods.items() if selector.items() <= labels.items()]
+
+    for role in ROLES:
+        deployment = made[("Deployment", f"smol-{role}")]["spec"]
+        assert selected(deployment["selector"]["matchLabels"]) == [role]
+        budget = made[("PodDisruptionBudget", f"smol-{role}")]["spec"]
+        assert selected(budget["selector"]["matchLabels"]) == [role]
+        policy = made[("NetworkPolicy", f"smol-{role}")]["spec"]
+        assert selected(policy["podSelector"]["matchLabels"]) == [role]
+        name = "smol" if role == "router" else f"smol-{role}"
+        assert selected(made[("Service", name)]["spec"]["selector"]) == [role]
+
+
+def test_only_workers_carry_vllms_label() -> None:
+    made = manifests()
+    for role, engine in (("router", None), ("prefill", "vllm"), ("decode", "vllm")):
+        labels = made[("Deployment", f"smol-{role}")]["spec"]["template"]["metadata"]["labels"]
+        assert labels.get("llm-d.ai/engine-type") == engine
+
+
+def test_services_lead_to_ports_that_containers_have() -> None:
+    made = manifests()
+    for name, role in (("smol", "router"), ("smol-prefill", "prefill"), ("smol-decode", "decode")):
+        (port,) = made[("Service", name)]["spec"]["ports"]
+        ports = {one["name"]: one["containerPort"] for one in container_of(role)["ports"]}
+        assert ports[port["targetPort"]] == port["port"]
+    assert made[("Service", "smol-decode")]["spec"]["clusterIP"] == "None"
+    assert made[("Service", "smol-decode")]["spec"]["publishNotReadyAddresses"] is True
+
+
+@pytest.mark.parametrize("source", ["pvc://c/m.gguf", "pip://p==1#m.gguf"])
+def test_who_may_call_whom(source: str) -> None:
+    """Clients the router; the router both worker roles; decode prefill; nobody anybody else."""
+    made = manifests(model={"name": "m", "source": source})
+
+    def called(policy: Any, direction: str, peers: str) -> set[str]:
+        return {
+            peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+            for rule in policy["spec"].get(direction, [])
+            if rule["ports"] == [{"protocol": "TCP", "port": GRPC_PORT}]
+            for peer in rule[peers]
+        }
+
+    callers = {"router": set(), "prefill": {"router", "decode"}, "decode": {"router"}}
+    for role in ROLES:
+        policy = made[("NetworkPolicy", f"smol-{role}")]
+        assert called(policy, "ingress", "from") == callers[role]
+        if source.startswith("pip"):
+            assert policy["spec"]["policyTypes"] == ["Ingress"]  # it must fetch from somewhere
+        else:
+            may_call = {callee for callee in ROLES if role in callers[callee]}
+            assert called(policy, "egress", "to") == may_call
+            assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_every_object_is_owned_and_labelled() -> None:
+    for one in manifests().values():
+        (reference,) = one["metadata"]["ownerReferences"]
+        assert (reference["uid"], reference["controller"]) == (OWNER.uid, True)
+        assert one["metadata"]["namespace"] == OWNER.namespace
+        assert one["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "baton-operator"
+
+
+def test_the_same_spec_gives_the_same_manifests() -> None:
+    assert json.dumps(list(manifests().values())) == json.dumps(list(manifests().values()))
