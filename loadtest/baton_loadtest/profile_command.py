@@ -19,7 +19,17 @@ from baton_loadtest.machine import machine_line, usable_cores
 from baton_loadtest.profile_step import StepProfile, profile_steps
 
 BATCHES = (1, 8, 32)
-COLUMNS = ("batch", "path", "step ms", "tok/s", "linear", "attention", "rest", "x torch", "x linear")
+COLUMNS = (
+    "batch",
+    "path",
+    "step ms",
+    "tok/s",
+    "linear",
+    "attention",
+    "rest",
+    "x torch",
+    "x linear",
+)
 
 
 def run_profile(

@@ -107,9 +107,7 @@ def made_up_batch(batch: int, context: int, blocks: int) -> StepBatch:
     )
 
 
-def _profile(
-    model: StepModel, cache: PagedKvCache, batch: StepBatch, clock: Clock
-) -> StepProfile:
+def _profile(model: StepModel, cache: PagedKvCache, batch: StepBatch, clock: Clock) -> StepProfile:
     timed = _TimedHead(model, clock)
     runner = TorchRunner(timed, cache)
     runner.run(batch)  # the first one allocates

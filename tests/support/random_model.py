@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import torch
-from baton.engine.models.build import build_decoder
+from baton.engine.kernels.library import KernelLibrary
+from baton.engine.models.build import build_step_model
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import TorchRunner, empty_cache
 from baton.engine.weights.parts import Part, WeightSource
@@ -49,7 +50,16 @@ def random_runner(
     block_count: int = 64,
     block_size: int = 4,
     poisoned: bool = False,
+    library: KernelLibrary | None = None,
+    threads: int = 1,
 ) -> TorchRunner:
+    """On torch, or on the kernels of `library`."""
     source: WeightSource = RandomWeights(config, seed=1)
-    decoder = build_decoder(PoisonedWeights(source) if poisoned else source, config, quantization)
+    decoder = build_step_model(
+        PoisonedWeights(source) if poisoned else source,
+        config,
+        quantization,
+        library=library,
+        threads=threads,
+    )
     return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size))

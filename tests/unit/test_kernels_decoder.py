@@ -46,7 +46,7 @@ CONFIGS = {
 }
 # Size of the difference, relative to the rows'. Both ways round alike, but for a level here and
 # there; and bfloat16 attention rounds its queries and weights in torch, and not here.
-TOLERANCES = {Quantization.NONE: 1e-5, Quantization.BF16: 1e-2, Quantization.INT8: 1e-2}
+TOLERANCES = {Quantization.NONE: 1e-5, Quantization.BF16: 1e-2, Quantization.INT8: 3e-2}
 every_scheme = pytest.mark.parametrize("quantization", SCHEMES)
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 

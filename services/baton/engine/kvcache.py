@@ -3,12 +3,14 @@
 Knows where a block lies; knows nothing of who owns it or whether its content is valid.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from baton.common.errors import TransferCorrupt
+from baton.engine.memory import Arena
 from baton.model.config import ModelConfig
 
 
@@ -19,11 +21,13 @@ class PagedKvCache:
         self, config: ModelConfig, *, block_count: int, block_size: int, dtype: torch.dtype
     ) -> None:
         self.block_count, self.block_size, self.dtype = block_count, block_size, dtype
-        # [layers, k and v, blocks, slots, kv_heads, head_size]
-        self._cache = torch.zeros(
-            (config.layers, 2, block_count, block_size, config.kv_heads, config.head_size),
-            dtype=dtype,
+        shape = (
+            *(config.layers, 2, block_count, block_size),
+            *(config.kv_heads, config.head_size),
         )
+        memory = Arena(math.prod(shape) * dtype.itemsize).memory
+        # [layers, k and v, blocks, slots, kv_heads, head_size]
+        self._cache = torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
         # per layer: keys and values as [blocks * slots, kv_heads, head_size]
         self._layers = [
             (keys.flatten(0, 1), values.flatten(0, 1)) for keys, values in self._cache.unbind(0)

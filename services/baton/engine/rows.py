@@ -66,9 +66,8 @@ class FlatRows:
     firsts: Sequence[int]  # [S] first row of each slice
 
     def covered(self, block_size: int) -> bool:
-        """Whether every slice has a row and every table holds all of its slice's positions."""
-        held = self.table_lengths * block_size
-        return bool((self.lengths > 0).all() and (self.starts + self.lengths <= held).all())
+        """Whether every table holds all positions of its slice."""
+        return bool((self.starts + self.lengths <= self.table_lengths * block_size).all())
 
 
 def flat_rows(slices: Sequence[BatchSlice]) -> FlatRows:

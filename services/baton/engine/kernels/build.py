@@ -48,9 +48,7 @@ LEVELS = (
         _AVX512 | {"avx512_vnni", "avx512_bf16"},
         ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"),
     ),
-    CpuLevel(
-        "avx512-vnni", _AVX512 | {"avx512_vnni"}, ("-march=x86-64-v4", "-mavx512vnni")
-    ),
+    CpuLevel("avx512-vnni", _AVX512 | {"avx512_vnni"}, ("-march=x86-64-v4", "-mavx512vnni")),
     CpuLevel("avx512", _AVX512, ("-march=x86-64-v4",)),
 )
 

@@ -77,7 +77,9 @@ class NativeDecoder:
         vocab = self.config.vocab_size
         stride = -(-vocab // LINE_FLOATS) * LINE_FLOATS + LINE_FLOATS
         logits = torch.empty(len(hidden), stride)
-        self._library.logits(self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr(), stride)
+        self._library.logits(
+            self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr(), stride
+        )
         return logits[:, :vocab]
 
     def _check(self, rows: FlatRows, cache: PagedKvCache) -> None:
@@ -85,6 +87,8 @@ class NativeDecoder:
             raise EngineFailure("a token id is not in the vocabulary")
         if not _all_below(rows.tables, cache.block_count):
             raise EngineFailure("a block id is not in the cache")
+        if not all(rows.lengths):
+            raise EngineFailure("a slice has no rows")
         if not rows.covered(cache.block_size):
             raise EngineFailure("a block table is shorter than its slice")
 

@@ -6,8 +6,6 @@ end to end.
 """
 
 import math
-import mmap
-from ctypes import addressof, c_char
 from dataclasses import dataclass, field
 
 import torch
@@ -22,14 +20,13 @@ from baton.engine.kernels.structs import (
     ModelStruct,
     Scheme,
 )
+from baton.engine.memory import Arena, whole_lines
 from baton.engine.models.rotary import inverse_frequencies
 from baton.engine.quant.int8 import ROTATED_CHANNELS
 from baton.engine.quant.linear import embedding_dtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.weights.parts import Part, WeightSource
 from baton.model.config import ModelConfig
-
-CACHE_LINE_BYTES = 64
 
 
 @dataclass(slots=True)
@@ -49,21 +46,6 @@ def pack_model(
 ) -> PackedModel:
     """Peak memory is the packed model and one fused tensor in float32. Raises ModelFileError."""
     return _Packer(source, config, quantization, library, threads).model()
-
-
-class _Arena:
-    """One stretch of zeroed memory, handed out from its start."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self.memory = mmap.mmap(-1, max(size_bytes, mmap.PAGESIZE))
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            self.memory.madvise(mmap.MADV_HUGEPAGE)
-        self._next = addressof(c_char.from_buffer(self.memory))
-
-    def take(self, size_bytes: int) -> int:
-        address = self._next
-        self._next += -(-size_bytes // CACHE_LINE_BYTES) * CACHE_LINE_BYTES
-        return address
 
 
 class _Packer:
@@ -100,7 +82,7 @@ class _Packer:
         self._kept += [layers, self._arena]
         return PackedModel(struct, self._kept)
 
-    def _new_arena(self) -> _Arena:
+    def _new_arena(self) -> Arena:
         config = self._config
         size, inner = config.hidden_size, config.intermediate_size
         q, kv = config.heads * config.head_size, config.kv_heads * config.head_size
@@ -112,7 +94,7 @@ class _Packer:
         )
         layer_bytes = sum(self._bytes(shape) for shape in layer)
         head_bytes = self._bytes(self._shape(config.vocab_size, size))
-        return _Arena(config.layers * layer_bytes + head_bytes)
+        return Arena(config.layers * layer_bytes + head_bytes)
 
     def _shape(self, outer: int, inner: int, *, paired: bool = False) -> LinearStruct:
         return LinearStruct(
@@ -124,8 +106,7 @@ class _Packer:
         )
 
     def _bytes(self, shape: LinearStruct) -> int:
-        size = self._library.weight_bytes(shape)
-        return -(-size // CACHE_LINE_BYTES) * CACHE_LINE_BYTES
+        return whole_lines(self._library.weight_bytes(shape))
 
     def _embedding_and_head(self, struct: ModelStruct) -> None:
         """Tied ones share memory where the head keeps the table's own values."""

@@ -89,4 +89,4 @@ def hadamard(size: int) -> torch.Tensor:
     matrix = torch.ones(1, 1)
     while len(matrix) < size:
         matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
-    return matrix * size**-0.5
+    return matrix * math.pow(size, -0.5)

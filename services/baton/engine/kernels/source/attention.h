@@ -52,7 +52,8 @@ struct Rows {
   const KvLayer& kv;
   const int32_t* table;
   int kv_head;
-  int group;  // query heads per key head
+  int fetched;  // key heads to ask for ahead of use, from kv_head on
+  int group;    // query heads per key head
   int first;  // position of the first row
   int count;
   int window;       // 0: none
@@ -72,10 +73,10 @@ struct Rows {
     const bool copied = kv.keys.head_size % kLanes != 0 ||
                         (kv.keys.kv_type != kKvFloat32 && pairs >= kCopyPairs);
     KeyTile tile;
-    KeyTile::prefetch(kv, table, kv_head, begin, std::min(end, begin + kTileKeys));
+    KeyTile::prefetch(kv, table, kv_head, fetched, begin, std::min(end, begin + kTileKeys));
     for (tile.first = begin / kTileKeys * kTileKeys; tile.first < end; tile.first += kTileKeys) {
       const int low = std::max(begin - tile.first, 0), next = tile.first + kTileKeys;
-      KeyTile::prefetch(kv, table, kv_head, next, std::min(end, next + kTileKeys));
+      KeyTile::prefetch(kv, table, kv_head, fetched, next, std::min(end, next + kTileKeys));
       tile.read(kv, table, kv_head, low, std::min(end - tile.first, kTileKeys),
                 copied ? space : nullptr);
       if (copied || kv.keys.kv_type == kKvFloat32) {

@@ -35,41 +35,42 @@ class AttentionTasks {
         blocks_.push_back({s, row + first, step.starts[s] + first, count, kWhole, 0});
       }
     }
+    // all key heads of a token lie side by side: together they are read from memory best
+    heads_together_ = kv_heads_;
+    if (count() >= kTasksPerThread * threads) return;
+    heads_together_ = 1;
     if (count() < kTasksPerThread * threads) split();
   }
 
-  int count() const { return static_cast<int>(blocks_.size()) * kv_heads_; }
+  int count() const { return static_cast<int>(blocks_.size()) * kv_heads_ / heads_together_; }
   int merge_count() const { return static_cast<int>(merges_.size()); }
 
   // Computes one task. q [rows][heads][width]; out [rows][heads][head_size].
   void attend(int task, const Step& step, const KvLayer& kv, int window, const float* q, float* out,
               Buffer<float>& scratch) {
-    const Block& block = blocks_[task / kv_heads_];
-    const int kv_head = task % kv_heads_, heads = group_ * kv_heads_, head = kv_head * group_;
+    const int shares = kv_heads_ / heads_together_;
+    const Block& block = blocks_[task / shares];
+    const int heads = group_ * kv_heads_, kv_head = task % shares * heads_together_;
     const size_t q_stride = static_cast<size_t>(heads) * width_;
-    const Rows rows{kv, step.tables + step.table_offsets[block.sequence], kv_head, group_,
-                    block.position, block.count, window,
-                    q + block.row * q_stride + head * width_, q_stride};
-    const size_t states = block.count * group_ * state_size_;
-    float* total = scratch.reserve(2 * states + 2 * kTileKeys * width_);
-    float* span_states = total + states;
+    const Rows rows{kv, step.tables + step.table_offsets[block.sequence], kv_head, heads_together_,
+                    group_, block.position, block.count, window,
+                    q + block.row * q_stride + kv_head * group_ * width_, q_stride};
+    const size_t states = block.count * group_ * state_size_;  // floats, of one key head
+    float* totals = scratch.reserve((heads_together_ + 1) * states + 2 * kTileKeys * width_);
+    float* span_states = totals + heads_together_ * states;
     float* space = span_states + states;
     if (block.span != kWhole) {
-      rows.attend_span(block.span, parts_.data() + block.part + head * state_size_, space);
+      float* part = parts_.data() + block.part + kv_head * group_ * state_size_;
+      rows.attend_span(block.span, part, space);
       return;
     }
-    const int last = (block.position + block.count - 1) / kSpanKeys;
-    const int first = rows.oldest(block.position) / kSpanKeys;
-    rows.attend_span(first, total, space);
-    for (int span = first + 1; span <= last; ++span) {
-      rows.attend_span(span, span_states, space);
-      for (size_t i = 0; i < states; i += state_size_) {
-        merge_state(total + i, span_states + i, width_);
+    attend_spans(rows, totals, states, span_states, space);
+    for (int head = 0; head < heads_together_ * group_; ++head) {
+      const float* total = totals + head / group_ * states + head % group_ * state_size_;
+      for (int row = 0; row < block.count; ++row, total += group_ * state_size_) {
+        const size_t place = static_cast<size_t>(block.row + row) * heads + kv_head * group_ + head;
+        write_mean(total, out + place * kv.keys.head_size, kv.keys.head_size);
       }
-    }
-    for (int i = 0; i < block.count * group_; ++i) {
-      const size_t place = static_cast<size_t>(block.row + i / group_) * heads + head + i % group_;
-      write_mean(total + i * state_size_, out + place * kv.keys.head_size, kv.keys.head_size);
     }
   }
 
@@ -99,6 +100,26 @@ class AttentionTasks {
     size_t part;
   };
 
+  // All spans the rows see, of all key heads of the task. totals [heads][states].
+  void attend_spans(const Rows& rows, float* totals, size_t states, float* span_states, float* space) {
+    const int first = rows.oldest(rows.first) / kSpanKeys;
+    const int last = (rows.first + rows.count - 1) / kSpanKeys;
+    for (int span = first; span <= last; ++span) {
+      for (int head = 0; head < heads_together_; ++head) {
+        Rows one = rows;
+        one.kv_head += head;
+        one.q += head * group_ * width_;
+        one.fetched = head == 0 ? heads_together_ : 0;  // the first asks for all of them
+        float* total = totals + head * states;
+        one.attend_span(span, span == first ? total : span_states, space);
+        if (span == first) continue;
+        for (size_t i = 0; i < states; i += state_size_) {
+          merge_state(total + i, span_states + i, width_);
+        }
+      }
+    }
+  }
+
   void split() {
     std::vector<Block> whole;
     whole.swap(blocks_);
@@ -117,7 +138,7 @@ class AttentionTasks {
     parts_.reserve(used);
   }
 
-  int group_ = 1, kv_heads_ = 1, width_ = 0;
+  int group_ = 1, kv_heads_ = 1, heads_together_ = 1, width_ = 0;
   size_t state_size_ = 0;
   std::vector<Block> blocks_;
   std::vector<Merge> merges_;

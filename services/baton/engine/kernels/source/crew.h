@@ -1,5 +1,8 @@
 // The threads of one decoder. Between steps they sleep; within a step they share the tasks of each
-// phase one by one, so that a thread whose core is taken away delays at most one task.
+// phase one by one.
+//
+// A phase ends when its tasks are done, not when every thread has come by: a thread whose core was
+// taken away delays at most the one task it holds, and passes the phases it missed when it is back.
 #pragma once
 
 #include <immintrin.h>
@@ -15,93 +18,90 @@ namespace baton {
 
 class Crew {
  public:
-  explicit Crew(int threads) : size_(threads) {
+  // A run has at most `phases` phases.
+  Crew(int threads, int phases) : size_(threads), phases_(phases) {
     for (int i = 1; i < threads; ++i) {
-      workers_.emplace_back([this] {
-        Buffer<float> scratch;
-        work(scratch);
-      });
+      workers_.emplace_back([this] { work(); });
     }
   }
 
   ~Crew() {
     job_ = nullptr;
-    start();
+    runs_.fetch_add(1);
+    runs_.notify_all();
     for (std::thread& worker : workers_) worker.join();
   }
 
   // What one thread sees of a run: every thread goes through the same phases in the same order.
   class Member {
    public:
-    Member(Crew& crew, Buffer<float>& own) : scratch(own), crew_(crew) {}
+    Member(Crew& crew, Buffer<float>& own, bool is_caller)
+        : scratch(own), caller(is_caller), crew_(crew) {}
 
     Buffer<float>& scratch;  // of this thread, kept from run to run
+    const bool caller;       // the thread that called run
 
     // The task function is called once per index below `tasks`, by whichever thread is free;
-    // returns when all are done.
+    // returns when all are done. What it reads of earlier phases is complete.
     template <class Task>
     void share(int tasks, const Task& task) {
-      std::atomic<int>& next = crew_.next_[phase_ % 2].value;
-      for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
-      crew_.meet(phase_++);
+      Phase& phase = crew_.phases_[phase_++];
+      for (int i; (i = phase.next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
+        task(i);
+        if (phase.done.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks) {
+          phase.done.notify_all();
+        }
+      }
+      for (int done; (done = phase.done.load(std::memory_order_acquire)) < tasks;) {
+        await_change(phase.done, done);
+      }
     }
 
    private:
     Crew& crew_;
-    unsigned phase_ = 0;
+    size_t phase_ = 0;
   };
 
   int size() const { return size_; }
-  const Buffer<float>* callers_scratch() const { return &scratch_; }
 
-  // Runs `job` on every thread, the calling one included; returns when all have finished.
+  // Runs `job` on this thread and on every other that comes in time.
   void run(const std::function<void(Member&)>& job) {
+    for (Phase& phase : phases_) {
+      phase.next.store(0, std::memory_order_relaxed);
+      phase.done.store(0, std::memory_order_relaxed);
+    }
     job_ = &job;
-    start();
-    Member member(*this, scratch_);
+    const int run = runs_.fetch_add(1) + 1;
+    runs_.notify_all();
+    Member member(*this, scratch_, true);
     job(member);
-    finish();
+    ended_.store(run);
+    for (int inside; (inside = inside_.load()) != 0;) await_change(inside_, inside);
   }
 
  private:
-  struct alignas(64) Counter {
-    std::atomic<int> value{0};
+  struct alignas(64) Phase {
+    std::atomic<int> next{0};  // the first task nobody has taken
+    std::atomic<int> done{0};
   };
 
-  void start() {
-    arrived_.store(0, std::memory_order_relaxed);
-    runs_.fetch_add(1, std::memory_order_release);
-    runs_.notify_all();
-  }
-
-  void work(Buffer<float>& scratch) {
-    for (int seen = 0;; ++seen) {
+  void work() {
+    Buffer<float> scratch;
+    for (int seen = 0;;) {
       await_change(runs_, seen);
-      if (job_ == nullptr) return;
-      Member member(*this, scratch);
-      (*job_)(member);
-      finish();
+      seen = runs_.load();
+      // First in, then a look: either the caller sees this thread and waits for it to leave, or
+      // this thread sees that the run has ended.
+      inside_.fetch_add(1);
+      const bool leaving = job_ == nullptr;
+      if (!leaving && ended_.load() != seen) {
+        Member member(*this, scratch, false);
+        (*job_.load())(member);
+      }
+      inside_.fetch_sub(1);
+      inside_.notify_all();
+      if (leaving) return;
     }
-  }
-
-  // A last meeting, so that nobody starts the next run while another is still in this one.
-  void finish() { meet(0); }
-
-  void meet(unsigned phase) {
-    if (size_ == 1) {
-      next_[0].value.store(0, std::memory_order_relaxed);
-      next_[1].value.store(0, std::memory_order_relaxed);
-      return;
-    }
-    const int turn = turn_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < size_) {
-      await_change(turn_, turn);
-      return;
-    }
-    arrived_.store(0, std::memory_order_relaxed);
-    next_[phase % 2].value.store(0, std::memory_order_relaxed);
-    turn_.fetch_add(1, std::memory_order_release);
-    turn_.notify_all();
   }
 
   // Looks for some tens of microseconds, the length of a phase, before it sleeps: a longer look
@@ -113,18 +113,16 @@ class Crew {
       if (value.load(std::memory_order_acquire) != known) return;
       _mm_pause();
     }
-    while (value.load(std::memory_order_acquire) == known) {
-      value.wait(known, std::memory_order_acquire);
-    }
+    value.wait(known, std::memory_order_acquire);
   }
 
   const int size_;
-  const std::function<void(Member&)>* job_ = nullptr;
+  std::atomic<const std::function<void(Member&)>*> job_{nullptr};
   Buffer<float> scratch_;  // of the calling thread
-  Counter next_[2];
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> turn_{0};
-  alignas(64) std::atomic<int> runs_{0};
+  std::vector<Phase> phases_;
+  alignas(64) std::atomic<int> inside_{0};  // workers that may touch the run
+  alignas(64) std::atomic<int> runs_{0};    // runs begun
+  alignas(64) std::atomic<int> ended_{0};   // the last run that is over
   std::vector<std::thread> workers_;
 };
 

@@ -13,15 +13,14 @@ namespace baton {
 class Decoder {
  public:
   Decoder(const Model& model, int threads)
-      : model_(model), crew_(threads), half_(model.head_size / 2),
+      : model_(model), crew_(threads, kLayerPhases * model.layer_count + kOtherPhases), half_(model.head_size / 2),
         width_(round_up(model.head_size, kLanes)) {}
 
   void step(const Step& step) {
     reserve(step);
     attention_.plan(model_, step, crew_.size());
-    const bool timed = step.seconds != nullptr;
     crew_.run([&](Crew::Member& member) {
-      Clock clock(timed && &member.scratch == crew_.callers_scratch() ? step.seconds : nullptr);
+      Clock clock(member.caller ? step.seconds : nullptr);
       embed(member, step);
       for (int i = 0; i < model_.layer_count; ++i) layer(member, step, i, clock);
       member.share(step.rows, [&](int row) {
@@ -44,6 +43,9 @@ class Decoder {
   }
 
  private:
+  static constexpr int kLayerPhases = 11;  // calls of share in `layer`
+  static constexpr int kOtherPhases = 2;   // and in `step`, or in `logits`
+
   // Adds the time since it was last asked to one part of the step; one thread's does.
   class Clock {
    public:

@@ -6,6 +6,10 @@
 
 using namespace baton;
 
+namespace {
+constexpr int kPhases = 2;  // of the calls below that are one run each
+}
+
 extern "C" {
 
 // Bit s is set where this build has the instructions of scheme s.
@@ -25,7 +29,7 @@ int32_t baton_panels(const Linear* linear) { return panel_count(*linear); }
 
 void baton_pack(const Linear* linear, const float* weight, uint8_t* weights, float* scales,
                 int32_t* sums, int32_t threads) {
-  Crew crew(threads);
+  Crew crew(threads, kPhases);
   crew.run([&](Crew::Member& member) {
     member.share(panel_count(*linear), [&](int panel) {
       pack_panel(*linear, weight, PackTarget{weights, scales, sums}, panel);
@@ -36,7 +40,7 @@ void baton_pack(const Linear* linear, const float* weight, uint8_t* weights, flo
 // x [rows][inner] -> y [rows][outer], added to it with `add`. For tests and measurements.
 void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t add, float* y,
                   int32_t threads) {
-  Crew crew(threads);
+  Crew crew(threads, kPhases);
   Buffer<uint8_t> prepared;
   Buffer<float> scales, copy;
   const size_t stride = prepared_bytes(*linear);
@@ -59,7 +63,7 @@ void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t ad
 // root of head_size -> out [rows][heads][head_size]. For tests.
 void baton_attend(const Model* model, const Step* step, int32_t layer, const float* q, float* out,
                   int32_t threads) {
-  Crew crew(threads);
+  Crew crew(threads, kPhases);
   AttentionTasks tasks;
   tasks.plan(*model, *step, threads);
   const KvLayer kv = kv_layer(*model, *step, layer);

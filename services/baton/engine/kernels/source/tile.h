@@ -47,10 +47,12 @@ struct KeyTile {
     for (int i = high; i < round_up(high, kLanes); ++i) keys[i] = keys[low];
   }
 
-  // Asks for keys and values of some positions ahead of their use: their distances are beyond what
-  // processors guess.
-  static void prefetch(const KvLayer& kv, const int32_t* table, int head, int begin, int end) {
-    const int bytes = kv.keys.head_size * kv_bytes(kv.keys.kv_type);
+  // Asks for keys and values of some positions, of `heads` heads from `head` on, ahead of their
+  // use: their distances are beyond what processors guess.
+  static void prefetch(const KvLayer& kv, const int32_t* table, int head, int heads, int begin,
+                       int end) {
+    const int bytes = heads * kv.keys.head_size * kv_bytes(kv.keys.kv_type);
+    if (heads == 0) return;
     const auto ask = [&](int, const uint8_t* place) {
       for (int i = 0; i < bytes; i += 64) {
         _mm_prefetch(reinterpret_cast<const char*>(place + i), _MM_HINT_T1);
