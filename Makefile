@@ -56,6 +56,10 @@ proto: setup ## Generate services/baton/rpc/v1 from proto/
 	    --mypy_out=services --mypy_grpc_out=services --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	    --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc $(PROTOS:proto/%=%)
 
+.PHONY: crds
+crds: setup ## Generate the ModelService CRD from the operator's types
+	@$(BIN)/python -m baton_operator.crds
+
 .PHONY: bench
 bench: setup ## Measure tokens/s at 1, 8 and 32 concurrent requests, with ratios to the linear layers alone
 	@$(BIN)/baton-loadtest bench $(ARGS)

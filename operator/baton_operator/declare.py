@@ -7,7 +7,7 @@ server admits and what the operator understands are the same thing. Knows no fie
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from baton_operator.manifest import Json
 
@@ -25,7 +25,6 @@ class Limits:
     items_max: int | None = None  # of a list or a map
     value_chars_max: int | None = None  # of a map's values
     list_key: str | None = None  # a list of objects, told apart by this field of theirs
-    opaque: bool = False  # a Kubernetes type of its own, checked when the child is applied
     constant: bool = False  # never changes after creation
 
 
@@ -36,12 +35,6 @@ class Rule:
     cel: str
     message: str  # what to write instead
     holds: Callable[[Any], bool] = field(compare=False)
-
-
-class Declared(Protocol):
-    """A dataclass whose fields were declared with `declared`."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
 def declared(

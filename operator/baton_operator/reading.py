@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from baton.common.errors import InvalidSpec
+
 from baton_operator.declare import Limits, Opaque, camel, is_required, limits_of, rules_of
 from baton_operator.manifest import Json
 from baton_operator.quantities import Duration, Memory
@@ -45,7 +46,10 @@ class _Reader:
         if hint in WRITTEN_AS_TEXT:
             return self._written(hint, value, path)
         if hint is Opaque:
-            return Opaque(value) if isinstance(value, Mapping) else self._not("an object", path)
+            if isinstance(value, Mapping):
+                return Opaque(value)
+            self._not("an object", path)
+            return None
         if dataclasses.is_dataclass(hint):
             return self._object(typing.cast(type, hint), value, path)
         if typing.get_origin(hint) is tuple:
@@ -58,7 +62,8 @@ class _Reader:
 
     def _object(self, kind: type, value: Json, path: str) -> object:
         if not isinstance(value, Mapping):
-            return self._not("an object", path)
+            self._not("an object", path)
+            return None
         fields = dataclasses.fields(kind)
         hints = typing.get_type_hints(kind)
         known = {camel(one.name) for one in fields}
@@ -84,7 +89,8 @@ class _Reader:
 
     def _list(self, hint: Any, limits: Limits, value: Json, path: str) -> object:
         if not isinstance(value, Sequence) or isinstance(value, str):
-            return self._not("a list", path)
+            self._not("a list", path)
+            return None
         self._within(len(value), limits.items_max, "items", path)
         found = tuple(
             self.read(hint, limits, item, f"{path}[{index}]") for index, item in enumerate(value)
@@ -100,7 +106,8 @@ class _Reader:
 
     def _map(self, limits: Limits, value: Json, path: str) -> object:
         if not isinstance(value, Mapping):
-            return self._not("a map", path)
+            self._not("a map", path)
+            return None
         self._within(len(value), limits.items_max, "entries", path)
         for key, item in value.items():
             if not isinstance(item, str | int) or isinstance(item, bool):
@@ -112,22 +119,28 @@ class _Reader:
     def _choice(self, kind: type[Enum], value: Json, path: str) -> object:
         choices = [str(member.value) for member in kind]
         if value not in choices:
-            return self._not(f"one of {', '.join(choices)}", path)
+            self._not(f"one of {', '.join(choices)}", path)
+            return None
         return kind(value)
 
     def _scalar(self, hint: Any, limits: Limits, value: Json, path: str) -> object:
         if hint is bool:
-            return value if isinstance(value, bool) else self._not("true or false", path)
+            if isinstance(value, bool):
+                return value
+            self._not("true or false", path)
+            return None
         if hint is int:
             if not isinstance(value, int) or isinstance(value, bool):
-                return self._not("a whole number", path)
+                self._not("a whole number", path)
+                return None
             if limits.at_least is not None and value < limits.at_least:
                 self.problems.append(f"{path}: must be at least {limits.at_least}")
             if limits.at_most is not None and value > limits.at_most:
                 self.problems.append(f"{path}: must be at most {limits.at_most}")
             return value
         if not isinstance(value, str):
-            return self._not("text", path)
+            self._not("text", path)
+            return None
         self._within(len(value), limits.chars_max, "characters", path)
         if limits.matches is not None and not re.fullmatch(limits.matches[0], value, re.ASCII):
             self.problems.append(f"{path}: {limits.matches[1]}")
@@ -135,7 +148,8 @@ class _Reader:
 
     def _written(self, kind: type, value: Json, path: str) -> object:
         if not isinstance(value, str):
-            return self._not("text", path)
+            self._not("text", path)
+            return None
         try:
             return kind(value)
         except ValueError as error:

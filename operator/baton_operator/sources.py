@@ -19,7 +19,9 @@ _PART = r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*"
 _PATH = rf"{_PART}(/{_PART})*"
 _DIGEST = r"@sha256:[0-9a-f]{64}"
 _TAG = rf"(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}({_DIGEST})?|{_DIGEST})"
-_IMAGE = rf"{_NAME}(:[0-9]{{1,5}}/{_NAME})?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*"
+_WORD = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
+# A first word with a dot is a registry, so what follows its colon is a port and no tag.
+_IMAGE = rf"([a-z0-9]([a-z0-9_-]*[a-z0-9])?|{_NAME}(:[0-9]{{1,5}})?(/{_WORD})+)"
 _SHAPES = {
     "pvc": rf"{_NAME}/{_PATH}",
     # An image ends where its tag or digest does, so that a path can follow: it must have one.

@@ -45,7 +45,10 @@ def test_chat_chunks() -> None:
     stream = chunks.ChatChunks(PLAN, HEAD, byte_model())
     assert events(stream.opening()) == [chunk(delta={"role": "assistant", "content": ""})]
     assert events(stream.piece(Piece(0, TRICKY, ()))) == [chunk(delta={"content": TRICKY})]
-    assert stream.piece(Piece(0, "", (TokenSample(1),))) == b""  # held back: nothing to say
+    # A token whose text is held back is told all the same; what is no token is not.
+    held = events(stream.piece(Piece(0, "", (TokenSample(1),))))
+    assert held == [chunk(delta={"content": ""})]
+    assert stream.piece(Piece(0, "", ())) == b""
     assert events(stream.piece(Piece(0, "x", (), STOP))) == [
         chunk(delta={"content": "x"}),
         chunk(delta={}, finish_reason="stop"),

@@ -6,6 +6,7 @@ Knows tensors; knows nothing of queues, phases or why a slice is in the batch.
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import torch
 
@@ -135,13 +136,14 @@ def build_runner(
     block_size: int,
     threads: int,
     kernels: Kernels = Kernels.AUTO,
+    kernel_cache_dir: Path | None = None,
 ) -> TorchRunner:
     """A runner with the model's weights and an empty cache. Raises ModelFileError.
 
     `threads` compute the steps: more than the cores at hand collapses throughput. Beside our
     kernels torch, whose count is the whole process's, keeps to one: it only samples.
     """
-    library = choose_library(kernels, quantization)
+    library = choose_library(kernels, quantization, kernel_cache_dir)
     torch.set_num_threads(threads)
     with open_weights(model, config) as source:
         decoder = build_step_model(source, config, quantization, library=library, threads=threads)

@@ -81,6 +81,8 @@ def build_engine(settings: WorkerSettings, plan: ModelPlan, costs: CostModel) ->
         block_count=plan.block_count,
         block_size=settings.block_size,
         threads=settings.threads,
+        kernels=settings.kernels,
+        kernel_cache_dir=settings.cache_dir.expanduser() / "kernels",
     )
     calibrate(
         runner,

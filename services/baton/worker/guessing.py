@@ -56,6 +56,8 @@ def new_guesser(
         block_count=block_count,
         block_size=settings.block_size,
         threads=settings.threads,
+        kernels=settings.kernels,
+        kernel_cache_dir=settings.cache_dir.expanduser() / "kernels",
     )
     return DraftGuesser(
         runner,

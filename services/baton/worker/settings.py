@@ -8,6 +8,7 @@ from pathlib import Path
 
 from baton.common.config import setting
 from baton.common.errors import ConfigError
+from baton.engine.kernels.selection import Kernels
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 
@@ -29,6 +30,10 @@ class WorkerSettings:
         "CPU threads; 1 because workers that share cores wait for each other at every layer",
         default=1,
         at_least=1,
+    )
+    kernels: Kernels = setting(  # noqa: RUF009
+        "auto: our C++ kernels where the machine can build and run them, else torch; torch: never",
+        default=Kernels.AUTO,
     )
     block_size: int = setting(
         "tokens per KV block; 16 is what most models and caches use",

@@ -56,8 +56,15 @@ class _Builder:
         if not self._config.tied_embeddings:
             embedding = table.to(embedding_dtype(self._quantization))
             del table  # the head is as large again
-            return embedding, self._linear(self._source.fetch(Part.LM_HEAD), None)
-        return table.to(embedding_dtype(self._quantization)), self._linear(table, None)
+            return embedding, self._head(self._source.fetch(Part.LM_HEAD))
+        return table.to(embedding_dtype(self._quantization)), self._head(table)
+
+    def _head(self, weight: torch.Tensor) -> Linear:
+        """Four bits are too few for the head: with eight, perplexity rises 0.2 % instead of 6 %
+        (`make quality`)."""
+        four_bits = self._quantization is Quantization.INT4_WEIGHT_ONLY
+        scheme = Quantization.INT8_WEIGHT_ONLY if four_bits else self._quantization
+        return make_linear(weight, None, scheme)
 
     def layer(self, index: int) -> DecoderLayer:
         config, fetch = self._config, self._source.fetch

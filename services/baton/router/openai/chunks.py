@@ -1,7 +1,9 @@
 """Streamed answers: each piece becomes the bytes of its server-sent events.
 
 The hot path of the router: what a stream repeats is encoded once, per piece only the new text is.
-Knows the shapes of chunks; knows no HTTP.
+A token without text (half a character, a special token, the beginning of a stop string) is told by
+an empty text: clients measure by it, and load generators fail a stream that says nothing. Knows the
+shapes of chunks; knows no HTTP.
 """
 
 from typing import Any, Protocol
@@ -75,7 +77,7 @@ class ChatChunks:
                 % (_json(piece.text), _json(entries))
                 + self._frame.tail
             )
-        elif piece.text:
+        elif piece.text or (piece.samples and piece.finish is None):
             events = start + b'"delta":{"content":' + _json(piece.text) + self._plain_end
         if piece.finish is not None:
             reason = _json(piece.finish.value)
@@ -110,7 +112,7 @@ class CompletionChunks:
         if self._lists is not None:
             samples = [*piece.prompt_logprobs, *piece.samples]
             logprobs = _json(self._lists[piece.index].add(samples)) if samples else b"null"
-        if not text and piece.finish is None and logprobs == b"null":
+        if not text and piece.finish is None and not piece.samples:
             return b""
         return (
             self._starts[piece.index]

@@ -1,0 +1,242 @@
+"""The pod template of each role: flags, probes, security, volumes, and the user's overrides. Pure.
+
+Knows the flags of our processes, which tests parse with the processes' own settings. Knows no
+Deployment and no Service.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from baton_operator.api import Image, ModelServiceSpec
+from baton_operator.manifest import Json, Manifest, mapping_at
+from baton_operator.merge import strategic_merge
+from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Owner, Role
+from baton_operator.podapi import PodTemplate
+from baton_operator.quantities import quantity
+from baton_operator.weights import (
+    CACHE_PATH,
+    RESTRICTED_CONTAINER,
+    WeightsPlan,
+    plan_weights,
+)
+from baton_operator.writing import written
+
+REQUEST_TIMEOUT_S = 600
+"""The router's own limit of a request: what the OpenAI client waits."""
+
+READY_WAIT_S = 30
+"""A request waits so long for a decode worker where there should always be one: a restart."""
+
+DRAIN_TIMEOUT_S: Final[Mapping[Role, int]] = {
+    # A client cannot be moved to another router: no request may outlive the drain.
+    Role.ROUTER: REQUEST_TIMEOUT_S,
+    # Requests on a worker can: the router resumes them elsewhere, token for token.
+    Role.PREFILL: 120,
+    Role.DECODE: 120,
+}
+LEAVE_SERVICE_S = 5
+"""Kube-proxies and gateways hear within seconds that a router leaves; until then it serves."""
+
+EXIT_MARGIN_S = 15
+"""From the end of the drain to the exit: streams flush, ports close. Then the kubelet kills."""
+
+PROBE_PERIOD_S = 5
+STARTUP_FAILURES_MAX = 360
+"""Half an hour to load the weights; they are fetched before, by the init container."""
+
+LIVENESS_FAILURES_MAX = 6
+READINESS_FAILURES_MAX = 2
+
+TEMPORARY_LIMIT = "1Gi"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseImages:
+    """The images of the operator's own release."""
+
+    router: str
+    worker: str
+
+
+def pod_template(
+    owner: Owner, spec: ModelServiceSpec, role: Role, release: ReleaseImages
+) -> dict[str, Json]:
+    """The pods of `role`, with the user's overrides merged in."""
+    override = template_of(spec, role)
+    image = _image(spec.image, role, release)
+    pull_policy = spec.image.pull_policy.value
+    mounts: list[Json] = [
+        {"name": "baton-tmp", "mountPath": "/tmp"},
+        {"name": "baton-cache", "mountPath": CACHE_PATH},
+    ]
+    weights = plan_weights(
+        spec.model.source.weights, image=image, pull_policy=pull_policy, mounts=mounts
+    )
+    container: Json = {
+        "name": role.value,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": ["python", "-m", f"baton.{role.value}"],
+        "args": _flags(owner, spec, role, weights.reference),
+        "env": [{"name": "HOME", "value": "/tmp"}],
+        "ports": _ports(role),
+        "securityContext": RESTRICTED_CONTAINER,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [*mounts, *weights.mounts],
+        **_probes(spec, role),
+        **_leave_service(role),
+    }
+    ours: dict[str, Json] = {
+        "metadata": {"labels": owner.labels(role)},
+        "spec": _pod_spec(owner, spec, role, container, weights),
+    }
+    return strategic_merge(ours, _overrides(override, role))
+
+
+def template_of(spec: ModelServiceSpec, role: Role) -> PodTemplate:
+    """The user's overrides for a role."""
+    if role is Role.ROUTER:
+        return spec.router.template
+    found = spec.prefill if role is Role.PREFILL else spec.decode
+    return found.template if found is not None else PodTemplate()
+
+
+def _image(image: Image, role: Role, release: ReleaseImages) -> str:
+    if role is Role.ROUTER:
+        return image.router or release.router
+    return image.worker or release.worker
+
+
+def _pod_spec(
+    owner: Owner,
+    spec: ModelServiceSpec,
+    role: Role,
+    container: Json,
+    weights: WeightsPlan,
+) -> Json:
+    leave_s = LEAVE_SERVICE_S if role is Role.ROUTER else 0
+    made: dict[str, Json] = {
+        "serviceAccountName": owner.child(role),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # a Service per variable is no business of ours
+        "terminationGracePeriodSeconds": leave_s + DRAIN_TIMEOUT_S[role] + EXIT_MARGIN_S,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "topologySpreadConstraints": [_spread(owner, role)],
+        "containers": [container],
+        "volumes": [
+            {"name": "baton-tmp", "emptyDir": {"sizeLimit": TEMPORARY_LIMIT}},
+            {"name": "baton-cache", "emptyDir": {}},
+            *weights.volumes,
+        ],
+    }
+    if weights.init_containers:
+        made["initContainers"] = list(weights.init_containers)
+    if spec.image_pull_secrets:
+        made["imagePullSecrets"] = [{"name": secret.name} for secret in spec.image_pull_secrets]
+    return made
+
+
+def _spread(owner: Owner, role: Role) -> Json:
+    """One node must not take a whole role with it; better crowded than not at all, though."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": owner.selector(role)},
+        "matchLabelKeys": ["pod-template-hash"],  # old pods of a rollout do not count
+    }
+
+
+def _flags(owner: Owner, spec: ModelServiceSpec, role: Role, reference: str) -> list[Json]:
+    common = [
+        *("--host", "0.0.0.0"),
+        *("--port", str(HTTP_PORT if role is Role.ROUTER else GRPC_PORT)),
+        *("--model", reference, "--model-name", spec.model.name),
+        *("--cache-dir", CACHE_PATH),
+        *("--drain-timeout-s", str(DRAIN_TIMEOUT_S[role])),
+    ]
+    own = _router_flags(owner, spec) if role is Role.ROUTER else _worker_flags(spec, role)
+    return [*common, *own]
+
+
+def _router_flags(owner: Owner, spec: ModelServiceSpec) -> list[str]:
+    # Where decode may be at zero, waiting is what tells the operator that somebody asks.
+    wait_s = REQUEST_TIMEOUT_S if spec.decode.may_be_zero else READY_WAIT_S
+    flags = [
+        *("--decode-workers", owner.members(Role.DECODE)),
+        *("--request-timeout-s", str(REQUEST_TIMEOUT_S)),
+        *("--ready-wait-s", str(wait_s)),
+    ]
+    if spec.prefill is not None:
+        flags += ["--prefill-workers", owner.members(Role.PREFILL)]
+    return flags
+
+
+def _worker_flags(spec: ModelServiceSpec, role: Role) -> list[str]:
+    worker = spec.prefill if role is Role.PREFILL and spec.prefill is not None else spec.decode
+    flags = ["--metrics-port", str(METRICS_PORT)]
+    if spec.quantization is not None:
+        flags += ["--quantization", spec.quantization.value]
+    if worker.engine.kv_cache is not None:
+        flags += ["--kv-cache-mib", str(worker.engine.kv_cache.mebibytes)]
+    if (cores := _whole_cores(worker.template)) is not None:
+        flags += ["--threads", str(cores)]
+    return flags
+
+
+def _whole_cores(template: PodTemplate) -> int | None:
+    """CPUs the container has to itself; None: nothing was said, and the worker decides."""
+    said = template.resources.limits.get("cpu") or template.resources.requests.get("cpu")
+    cores = quantity(said)
+    return max(1, int(cores)) if cores is not None else None
+
+
+def _ports(role: Role) -> Json:
+    if role is Role.ROUTER:
+        return [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
+    return [
+        {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+        {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+    ]
+
+
+def _probes(spec: ModelServiceSpec, role: Role) -> Manifest:
+    """The router answers over HTTP. A worker says its state to routers in Watch; to the kubelet it
+    only shows that it listens."""
+    if role is Role.ROUTER:
+        # A router that holds requests until decode wakes up is ready without any worker.
+        ready_path = "/health" if spec.decode.may_be_zero else "/ready"
+        ready: Manifest = {"httpGet": {"path": ready_path, "port": "http"}}
+        # While draining /health says so with 503, and that is no reason to be killed.
+        alive: Manifest = {"tcpSocket": {"port": "http"}}
+    else:
+        ready = alive = {"tcpSocket": {"port": "grpc"}}
+    period: Manifest = {"periodSeconds": PROBE_PERIOD_S, "timeoutSeconds": PROBE_PERIOD_S}
+    return {
+        "startupProbe": {**alive, **period, "failureThreshold": STARTUP_FAILURES_MAX},
+        "readinessProbe": {**ready, **period, "failureThreshold": READINESS_FAILURES_MAX},
+        "livenessProbe": {**alive, **period, "failureThreshold": LIVENESS_FAILURES_MAX},
+    }
+
+
+def _leave_service(role: Role) -> Manifest:
+    if role is not Role.ROUTER:
+        return {}  # routers hear of the drain from the worker itself, at once
+    return {"lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SERVICE_S}}}}
+
+
+def _overrides(template: PodTemplate, role: Role) -> Manifest:
+    """The user's template as a patch of a pod template."""
+    said = written(template)
+    container = {
+        "name": role.value,
+        **{name: said[name] for name in ("resources", "env", "volumeMounts") if said[name]},
+    }
+    for name, timing in mapping_at(said, "probes").items():
+        if timing:
+            container[f"{name}Probe"] = timing
+    names = ("nodeSelector", "tolerations", "affinity", "volumes")
+    metadata = {name: said[name] for name in ("labels", "annotations") if said[name]}
+    pod = {name: said[name] for name in names if said.get(name)}
+    return {"metadata": metadata, "spec": {**pod, "containers": [container]}}
