@@ -1,8 +1,8 @@
-"""The upper limit of decoding on this machine: the model's linear layers and nothing else.
+"""A yardstick of decoding on this machine: the model's linear layers in torch, and nothing else.
 
 A decode step of M requests multiplies M rows with every weight of the model once; whatever else a
 server does comes on top. So `M / seconds of one such pass` is the tokens per second that no server
-with these kernels can beat, measured in the same run and on the same cores as the server itself.
+on torch's kernels can beat, measured in the same run and on the same cores as the server itself.
 Weights are random: the time of a product does not depend on its numbers. The best pass counts, on
 one thread or all: a limit is what the cores can do, not what a busy neighbour left of them.
 """
