@@ -1,13 +1,21 @@
 """What holds for every test: unit and property tests reach no network."""
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 BARRED_FOLDERS = ("unit", "property", "simulation")
 TESTS = Path(__file__).parent
+
+# Everywhere else each run explores new examples; a submission is judged by the same ones each time.
+# No deadline per example: machines are shared.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("judge", deadline=None, derandomize=True)
+settings.load_profile("judge" if os.environ.get("CI") else "explore")
 
 # pytest-asyncio on Python 3.11 would otherwise make a default loop that nobody closes, and warnings
 # are errors here.

@@ -14,11 +14,17 @@ import torch
 from baton.engine.params import SamplingParams
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
-from support.road import Answer, open_road
+from support.road import open_road
+from support.road_paths import (
+    LOGPROB_TOLERANCE,
+    Texts,
+    check_continuation,
+    continued,
+    walk_every_path,
+)
 from support.tiny_models import tiny_model
-from support.transformers_oracle import Continuation, Oracle
+from support.transformers_oracle import Oracle
 
-LOGPROB_TOLERANCE = 1e-4
 COUNT = 24
 PARAMS = SamplingParams(max_tokens=COUNT, temperature=0.0, ignore_eos=True, logprobs=5)
 FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3")
@@ -34,17 +40,7 @@ def prompt(length: int, salt: int = 0) -> list[int]:
 FIRST = prompt(51)
 SECOND = FIRST[:32] + prompt(30, salt=5)
 WHOLE_BLOCKS = prompt(48, salt=9)
-
-
-def check(answer: Answer, expected: Continuation) -> None:
-    assert expected.margin > 10 * LOGPROB_TOLERANCE, "the prompt is too near a tie to prove much"
-    assert answer.error == ""
-    assert answer.tokens == expected.tokens
-    for sample, row in zip(answer.samples, expected.logprobs, strict=True):
-        assert sample.logprob == pytest.approx(float(row[sample.token_id]), abs=LOGPROB_TOLERANCE)
-        best = torch.topk(row, 5)
-        for entry, value in zip(sample.top, best.values, strict=True):
-            assert entry.logprob == pytest.approx(float(value), abs=LOGPROB_TOLERANCE)
+TEXTS = Texts(FIRST, SECOND, WHOLE_BLOCKS, SECOND + prompt(40, salt=3))
 
 
 @pytest.mark.parametrize("chunk", CHUNKS.values(), ids=CHUNKS.keys())
@@ -53,44 +49,9 @@ async def test_every_path_says_what_transformers_says(
     family: str, chunk: int, tmp_path: Path
 ) -> None:
     model = tiny_model(family, tmp_path)
-    oracle = Oracle(model)
-    first, second = oracle.greedy(FIRST, COUNT), oracle.greedy(SECOND, COUNT)
-    whole = oracle.greedy(WHOLE_BLOCKS, COUNT)
+    texts = continued(Oracle(model), TEXTS, COUNT)
     async with open_road(model, prefill=1, decode=3, step_tokens_max=chunk) as road:
-        # Computed on decode alone.
-        local = await road.ask(FIRST, PARAMS, decode=0, prefill=None)
-        check(local, first)
-        assert (local.path, local.cached_tokens) == ("local:no_prefill", 0)
-        again = await road.ask(FIRST, PARAMS, decode=0, prefill=None)
-        check(again, first)
-        assert again.cached_tokens == 48
-        partial = await road.ask(SECOND, PARAMS, decode=0, prefill=None)
-        check(partial, second)
-        assert partial.cached_tokens == 32
-
-        # Through the hand-off, cold on both sides, then partial on both.
-        cold = await road.ask(FIRST, PARAMS, decode=1)
-        check(cold, first)
-        assert (cold.path, cold.cached_tokens) == ("remote", 0)
-        both = await road.ask(SECOND, PARAMS, decode=1)
-        check(both, second)
-        assert (both.path, both.cached_tokens) == ("remote", 32)
-
-        # Prefill has everything, decode nothing; then decode has all but the last tokens.
-        warm = await road.ask(FIRST, PARAMS, decode=2)
-        check(warm, first)
-        assert (warm.path, warm.cached_tokens) == ("remote", 48)
-        held = await road.ask(FIRST, PARAMS, decode=2)
-        check(held, first)
-        assert (held.path, held.cached_tokens) == ("local:cached", 48)
-
-        # Decode holds a part that prefill does not: its blocks are skipped, not sent.
-        ahead = await road.ask(WHOLE_BLOCKS, PARAMS, decode=0)
-        check(ahead, whole)
-        assert ahead.path == "remote"
-        mixed = await road.ask(SECOND + prompt(40, salt=3), PARAMS, decode=0)
-        check(mixed, oracle.greedy(SECOND + prompt(40, salt=3), COUNT))
-        assert mixed.path == "remote"
+        await walk_every_path(road, texts, params=PARAMS)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
@@ -158,7 +119,7 @@ async def test_preempted_requests_say_what_they_would_have_said(
         assert len(solo.tokens) == 120
         assert preempted.tokens == solo.tokens
         preempted.samples = preempted.samples[:COUNT]
-        check(preempted, oracle.greedy(tokens, COUNT))
+        check_continuation(preempted, oracle.greedy(tokens, COUNT))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
