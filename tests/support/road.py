@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import grpc.aio
 from baton.common.clock import SystemClock
@@ -34,6 +33,8 @@ from baton.worker.settings import WorkerSettings
 from baton.worker.state import WorkerEvent, WorkerLife
 from baton.worker.turns import Turn
 from prometheus_client import CollectorRegistry
+
+from support.smollm2 import CACHE_DIR
 
 ANSWER_LIMIT_S = 120.0
 
@@ -192,7 +193,7 @@ async def open_road(
         model=f"file://{model.path}",
         model_name="test",
         quantization=quantization,
-        cache_dir=Path(model.path).parent / "cache",
+        cache_dir=CACHE_DIR,  # of all tests: the kernels in it are built once
         threads=threads,
         kv_cache_mib=256,
         step_tokens_max=step_tokens_max,
