@@ -48,6 +48,9 @@ SCALE_SPAN = 4.0
 
 ERROR_MEMORY_STEPS = 100.0
 
+STEP_MIN_S = 1e-9
+"""Below a clock's tick nothing was measured, and what is divided by it overflows."""
+
 PEERS_MAX = 256
 """Workers that hand over to one; more are a bug. The one that was silent longest is forgotten."""
 
@@ -143,7 +146,7 @@ class CostModel:
 
     def learn(self, shape: StepShape, measured_s: float) -> None:
         """Take in a step. One of no or endless duration teaches nothing."""
-        if not 0 < measured_s < math.inf:
+        if not STEP_MIN_S <= measured_s < math.inf:
             return
         predicted_s = self._coefficients.predict_step(shape)
         if self._steps:
