@@ -8,6 +8,9 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 UV := .boot/bin/uv
+UV_VERSION := 0.13.9
+ROLES := router worker operator
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 PROTOS := $(shell find proto -name '*.proto')
 
 .PHONY: help
@@ -17,7 +20,7 @@ help: ## Say what each target does
 # uv comes from the package registry: it installs torch several times faster than pip.
 $(UV):
 	@$(PYTHON) -m venv .boot
-	@.boot/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	@.boot/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(VENV)/.done: $(UV) requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (first time: a few GB, about a minute)"
@@ -48,7 +51,21 @@ fix: setup ## Format, and mend what the linter can
 
 .PHONY: test
 test: check ## All checks, then every test
-	@$(BIN)/pytest -q tests --ignore=tests/consistency
+	@$(BIN)/pytest -q tests --ignore=tests/consistency --ignore=tests/cluster
+
+CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
+
+.PHONY: cluster-up
+cluster-up: setup ## Start a two-node Kubernetes (Linux, root, Go), or check the one of KUBECONFIG
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: setup ## Take that cluster down, and what a killed run left of one
+	@$(CLUSTER) down
+
+.PHONY: test-cluster
+test-cluster: setup ## Tests on a real Kubernetes: cluster-up, pytest tests/cluster, cluster-down
+	@$(CLUSTER) test -- tests/cluster $(ARGS)
 
 .PHONY: proto
 proto: setup ## Generate services/baton/rpc/v1 from proto/
@@ -59,6 +76,23 @@ proto: setup ## Generate services/baton/rpc/v1 from proto/
 .PHONY: crds
 crds: setup ## Generate the ModelService CRD from the operator's types
 	@$(BIN)/python -m baton_operator.crds
+
+.PHONY: chart
+chart: setup ## Lint and render the chart; its objects against Kubernetes' schemas and our rules
+	@$(BIN)/mypy --strict deploy/helm/baton/hooks/*.py
+	@$(BIN)/pytest -q tests/consistency -k chart tests/integration/test_chart_hooks.py
+
+.PHONY: chart-golden
+chart-golden: setup ## Write the chart's golden renderings and the table of values in its README
+	@PYTHONPATH=tests $(BIN)/python -m support.chart_golden
+
+.PHONY: dashboards
+dashboards: setup ## Generate the chart's dashboards and Prometheus rules
+	@$(BIN)/python -m baton_loadtest.observability boards rules
+
+.PHONY: metrics-docs
+metrics-docs: setup ## Generate docs/metrics.md from the registry of metrics
+	@$(BIN)/python -m baton_loadtest.observability docs
 
 .PHONY: bench
 bench: setup ## Measure tokens/s at 1, 8 and 32 concurrent requests, with ratios to the linear layers alone
@@ -76,11 +110,23 @@ costmodel: setup ## Predicted against measured step times
 profile: setup ## Where a decode step's time goes, at 1, 8 and 32 requests
 	@$(BIN)/baton-loadtest profile $(ARGS)
 
+.PHONY: start
+start: setup ## Time from nothing to a ready worker by phase, and its memory, beside torch's import alone
+	@$(BIN)/python -m baton_loadtest.start $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: setup ## Baton beside vLLM and llama.cpp: same weights, client and prompts (installs both)
 	@$(BIN)/baton-loadtest peers $(ARGS)
 
 .PHONY: lock
 lock: $(UV) ## Pin every dependency with hashes (pip format, no index addresses)
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --all-extras pyproject.toml -o requirements/dev.txt
+	@$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
+	@for role in $(ROLES); do \
+	    $(LOCK) --constraints requirements/dev.txt --extra $$role pyproject.toml -o requirements/$$role.txt; \
+	done
+	@printf 'hatchling\nuv==$(UV_VERSION)\n' | \
+	    $(LOCK) --constraints requirements/dev.txt - -o requirements/build.txt
+
+.PHONY: images
+images: setup ## Build the images of the test cluster, without Docker (root; Debian packages)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.images

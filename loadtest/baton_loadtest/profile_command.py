@@ -9,6 +9,7 @@ from baton.cli.pull import default_cache_dir, pull
 from baton.cli.stack import DEFAULT_MODEL
 from baton.common.clock import SystemClock
 from baton.engine.kernels.selection import Kernels
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.model.card import read_config
 from rich.console import Console
@@ -19,9 +20,12 @@ from baton_loadtest.machine import machine_line, usable_cores
 from baton_loadtest.profile_step import StepProfile, profile_steps
 
 BATCHES = (1, 8, 32)
+TABLE_CHARS = 104  # below it columns lose their ends
+KVS = (KvCacheDtype.AUTO, KvCacheDtype.INT8)
 COLUMNS = (
     "batch",
     "path",
+    "KV",
     "step ms",
     "tok/s",
     "linear",
@@ -37,11 +41,19 @@ def run_profile(
     quantization: Annotated[
         Quantization, typer.Option(help="How linear layers hold their weights.")
     ] = Quantization.INT8,
+    kv_cache_dtype: Annotated[
+        list[KvCacheDtype] | None,
+        typer.Option(help="What KV blocks hold; several take turns. Default: auto and int8."),
+    ] = None,
     context: Annotated[int, typer.Option(min=1, max=8_192, help="Tokens per request.")] = 300,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
 ) -> None:
-    """Profile decode steps: our kernels and torch, against torch's linear layers alone."""
-    console, clock = Console(), SystemClock()
+    """Profile decode steps: our kernels and torch, against torch's linear layers alone.
+
+    The rest is all that is neither a linear layer nor attention: norms, rotary, the KV store,
+    sampling, Python.
+    """
+    console, clock = Console(width=max(Console().width, TABLE_CHARS)), SystemClock()
     console.print(machine_line())
     local = pull(model, default_cache_dir(os.environ))
     config = read_config(local)
@@ -53,6 +65,7 @@ def run_profile(
             config,
             quantization,
             kernels,
+            kvs=kv_cache_dtype or KVS,
             batches=BATCHES,
             context=context,
             threads=count,
@@ -65,18 +78,19 @@ def run_profile(
 def profile_table(profiles: Sequence[StepProfile], limits: Sequence[LinearLimit]) -> Table:
     """Speeds relative to torch's step and to a pass of torch's linear layers alone."""
     table = Table(*COLUMNS, title="Median decode step")
-    torch_s = {p.batch: p.step_s for p in profiles if p.path == "torch"}
+    torch_s = {(p.batch, p.kv): p.step_s for p in profiles if p.path == "torch"}
     limit_s = {limit.rows: limit.pass_s for limit in limits}
     for profile in sorted(profiles, key=lambda p: (p.batch, p.path)):
         table.add_row(
             str(profile.batch),
             profile.path,
+            profile.kv.value,
             f"{profile.step_s * 1e3:.2f}",
             f"{profile.batch / profile.step_s:.0f}",
             _share(profile.linear_s, profile.step_s),
             _share(profile.attention_s, profile.step_s),
             _share(profile.rest_s, profile.step_s),
-            f"{torch_s[profile.batch] / profile.step_s:.2f}",
+            f"{torch_s[profile.batch, profile.kv] / profile.step_s:.2f}",
             f"{limit_s[profile.batch] / profile.step_s:.2f}",
         )
     return table

@@ -5,7 +5,7 @@ themselves; of torch only the linear layers are known, measured alone (`linear_l
 of its step is attention and overhead in one. Knows no servers and no HTTP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +15,9 @@ from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.build import build_step_model
 from baton.engine.models.native import NativeDecoder
-from baton.engine.models.steps import HiddenRows, StepModel
+from baton.engine.models.steps import BestTokens, HiddenRows, StepModel, StepTime
 from baton.engine.params import SamplingParams
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import TorchRunner, empty_cache
 from baton.engine.weights.open import open_weights
@@ -36,6 +37,7 @@ class StepProfile:
     """The median step of one batch size. Parts are None where the path does not tell them."""
 
     path: str  # "kernels" or "torch"
+    kv: KvCacheDtype
     batch: int
     step_s: float
     linear_s: float | None = None  # the head's included
@@ -60,6 +62,11 @@ class _TimedHead:
     def config(self) -> ModelConfig:
         return self._model.config
 
+    @property
+    def time_spent(self) -> StepTime | None:
+        """Where the time went so far; None where the model does not tell."""
+        return self._model.time_spent if isinstance(self._model, NativeDecoder) else None
+
     def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
         return self._model.compute(slices, cache)
 
@@ -69,6 +76,9 @@ class _TimedHead:
         self.head_s = self._clock.monotonic_s() - began_s
         return logits
 
+    def best(self, logits: torch.Tensor) -> BestTokens:
+        return self._model.best(logits)
+
 
 def profile_steps(
     local: LocalModel,
@@ -76,21 +86,27 @@ def profile_steps(
     quantization: Quantization,
     kernels: Kernels,
     *,
+    kvs: Sequence[KvCacheDtype],
     batches: Sequence[int],
     context: int,
     threads: int,
     clock: Clock,
 ) -> tuple[StepProfile, ...]:
-    """A profile per batch size, each request with `context` tokens in the cache."""
+    """A profile per batch size and type of KV, each request with `context` tokens in the cache."""
     library = choose_library(kernels, quantization)
     torch.set_num_threads(threads)
     with open_weights(local, config) as source:
         model = build_step_model(source, config, quantization, library=library, threads=threads)
     torch.set_num_threads(1 if library else threads)
     blocks = -(-(context + 1) // BLOCK_TOKENS)
-    cache = empty_cache(config, quantization, blocks * max(batches), BLOCK_TOKENS)
+    caches = {
+        kv: empty_cache(config, quantization, blocks * max(batches), BLOCK_TOKENS, kv) for kv in kvs
+    }
+    path = "torch" if library is None else "kernels"
     return tuple(
-        _profile(model, cache, made_up_batch(batch, context, blocks), clock) for batch in batches
+        profile
+        for batch in batches
+        for profile in _profiles(path, model, caches, made_up_batch(batch, context, blocks), clock)
     )
 
 
@@ -107,26 +123,49 @@ def made_up_batch(batch: int, context: int, blocks: int) -> StepBatch:
     )
 
 
-def _profile(model: StepModel, cache: PagedKvCache, batch: StepBatch, clock: Clock) -> StepProfile:
+def _profiles(
+    path: str,
+    model: StepModel,
+    caches: Mapping[KvCacheDtype, PagedKvCache],
+    batch: StepBatch,
+    clock: Clock,
+) -> list[StepProfile]:
+    """The types of KV take turns, step by step: what disturbs one disturbs the others."""
     timed = _TimedHead(model, clock)
-    runner = TorchRunner(timed, cache)
-    runner.run(batch)  # the first one allocates
-    profiles: list[StepProfile] = []
-    began_s = clock.monotonic_s()
-    while len(profiles) < STEPS_MIN or clock.monotonic_s() - began_s < MEASURE_S:
-        before = model.time_spent if isinstance(model, NativeDecoder) else None
-        step_began_s = clock.monotonic_s()
-        runner.run(batch)
-        step_s = clock.monotonic_s() - step_began_s
-        profile = StepProfile("torch", len(batch.slices), step_s)
-        if before is not None and isinstance(model, NativeDecoder):
-            spent = model.time_spent
-            profile = StepProfile(
-                "kernels",
-                len(batch.slices),
-                step_s,
-                linear_s=spent.linear_s - before.linear_s + timed.head_s,
-                attention_s=spent.attention_s - before.attention_s,
-            )
-        profiles.append(profile)
-    return sorted(profiles, key=lambda profile: profile.step_s)[len(profiles) // 2]
+    runners = {kv: TorchRunner(timed, cache) for kv, cache in caches.items()}
+    found: dict[KvCacheDtype, list[StepProfile]] = {kv: [] for kv in caches}
+    for runner in runners.values():
+        runner.run(batch)  # the first one allocates
+    began_s, rounds = clock.monotonic_s(), 0
+    while rounds < STEPS_MIN or clock.monotonic_s() - began_s < MEASURE_S * len(caches):
+        rounds += 1
+        for kv, runner in runners.items():
+            found[kv].append(_profile(path, kv, timed, runner, batch, clock))
+    return [
+        sorted(profiles, key=lambda profile: profile.step_s)[len(profiles) // 2]
+        for profiles in found.values()
+    ]
+
+
+def _profile(
+    path: str,
+    kv: KvCacheDtype,
+    timed: _TimedHead,
+    runner: TorchRunner,
+    batch: StepBatch,
+    clock: Clock,
+) -> StepProfile:
+    before, began_s = timed.time_spent, clock.monotonic_s()
+    runner.run(batch)
+    step_s = clock.monotonic_s() - began_s
+    after, size = timed.time_spent, len(batch.slices)
+    if before is None or after is None:
+        return StepProfile(path, kv, size, step_s)
+    return StepProfile(
+        path,
+        kv,
+        size,
+        step_s,
+        linear_s=after.linear_s - before.linear_s + timed.head_s,
+        attention_s=after.attention_s - before.attention_s,
+    )

@@ -16,6 +16,7 @@ from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.build import build_step_model
 from baton.engine.models.steps import StepModel
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import TorchRunner, empty_cache
 from baton.engine.weights.open import open_weights
@@ -37,6 +38,28 @@ ROWS_AT_ONCE = 64
 """64 rows of a 128k vocabulary are 32 MiB, and a comparison holds some six tensors of that size."""
 
 BLOCK_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to compute: what the weights are, and what the KV cache holds."""
+
+    scheme: Quantization
+    kv: KvCacheDtype = KvCacheDtype.AUTO
+
+    @property
+    def name(self) -> str:
+        auto = self.kv is KvCacheDtype.AUTO
+        return self.scheme.value if auto else f"{self.scheme.value}, {self.kv.value} KV"
+
+
+VARIANTS = (
+    *(Variant(scheme) for scheme in Quantization),
+    Variant(Quantization.NONE, KvCacheDtype.INT8),
+    Variant(Quantization.INT8, KvCacheDtype.INT8),
+)
+"""Every scheme as it serves by itself; then what 8-bit KV costs alone, and on top of 8-bit weights.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +85,9 @@ class Reader:
 
 
 class Loader(Protocol):
-    """Makes the reader of a scheme; called when it is that scheme's turn."""
+    """Makes the reader of a variant; called when it is that variant's turn."""
 
-    def __call__(self, scheme: Quantization) -> Reader: ...
+    def __call__(self, variant: Variant) -> Reader: ...
 
 
 class Listener(Protocol):
@@ -73,19 +96,19 @@ class Listener(Protocol):
 
 def measure_quality(
     load: Loader,
-    schemes: Sequence[Quantization],
+    variants: Sequence[Variant],
     windows: Sequence[Sequence[int]],
     listener: Listener,
 ) -> tuple[Quality, ...]:
-    """One row per scheme, in their order; two readers are in memory at a time."""
+    """One row per variant, in their order; two readers are in memory at a time."""
     with torch.inference_mode():
         listener("float32: continuations")
-        reference = load(Quantization.NONE)
+        reference = load(Variant(Quantization.NONE))
         continuations = reference.continuations(windows)
         rows: list[Quality] = []
-        for scheme in schemes:
-            listener(f"{scheme.value}: reading and continuing")
-            rows.append(compare(scheme.value, reference, load(scheme), windows, continuations))
+        for variant in variants:
+            listener(f"{variant.name}: reading and continuing")
+            rows.append(compare(variant.name, reference, load(variant), windows, continuations))
         return tuple(rows)
 
 
@@ -131,10 +154,11 @@ def model_loader(
     written = CONTINUATIONS_MAX * (PROMPT_TOKENS + CONTINUATION_TOKENS)
     blocks = -(-max(window_tokens, written) // BLOCK_TOKENS) + CONTINUATIONS_MAX
 
-    def load(scheme: Quantization) -> Reader:
-        library = choose_library(Kernels.AUTO, scheme)
+    def load(variant: Variant) -> Reader:
+        scheme, kv = variant.scheme, variant.kv
+        library = choose_library(Kernels.AUTO, scheme, kv=kv)
         with open_weights(local, config) as source:
             model = build_step_model(source, config, scheme, library=library, threads=threads)
-        return Reader(model, empty_cache(config, scheme, blocks, BLOCK_TOKENS))
+        return Reader(model, empty_cache(config, scheme, blocks, BLOCK_TOKENS, kv))
 
     return load

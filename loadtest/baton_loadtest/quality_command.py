@@ -17,7 +17,7 @@ from baton.model.tokenizer import load_tokenizer
 from rich.console import Console
 
 from baton_loadtest.machine import machine_line, usable_cores
-from baton_loadtest.quality import PROMPT_TOKENS, measure_quality, model_loader
+from baton_loadtest.quality import PROMPT_TOKENS, VARIANTS, measure_quality, model_loader
 from baton_loadtest.quality_report import QualityReport, quality_json, quality_table
 from baton_loadtest.quality_text import SOURCE, help_topics, spread_windows
 
@@ -38,7 +38,8 @@ def run_quality(
     ] = None,
     results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
 ) -> None:
-    """Compare every compute scheme's answers with float32's, on a text that ships with Python."""
+    """Compare every compute scheme's answers, and 8-bit KV's, with float32's, on a text that ships
+    with Python."""
     console = Console()
     threads = usable_cores()
     torch.set_num_threads(threads)
@@ -50,7 +51,7 @@ def run_quality(
     windows = spread_windows(ids, tokens=tokens, window_tokens=window)
     rows = measure_quality(
         model_loader(local, config, window_tokens=window, threads=threads),
-        tuple(scheme or Quantization),
+        tuple(variant for variant in VARIANTS if not scheme or variant.scheme in scheme),
         windows,
         lambda text: console.print(text),
     )

@@ -28,6 +28,10 @@ Replicas = Mapping[Role, int | None]
 
 _DNS_PORTS: Json = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
+_API_SERVER_PORTS: Json = [{"protocol": "TCP", "port": port} for port in (443, 6443)]
+"""Of the Service, and of the server behind it: some networks look before, some after that. Its
+address is nobody's to know, so the port is all that can be said."""
+
 
 def desired_manifests(
     owner: Owner, spec: ModelServiceSpec, replicas: Replicas, release: ReleaseImages
@@ -44,7 +48,7 @@ def desired_manifests(
             _deployment(owner, spec, role, replicas, release),
         )
     ]
-    return tuple(children)
+    return (*children, _discovery_role(owner), _discovery_binding(owner))
 
 
 def roles_of(spec: ModelServiceSpec) -> tuple[Role, ...]:
@@ -132,6 +136,33 @@ def _service_account(owner: Owner, role: Role) -> Manifest:
     }
 
 
+def _discovery_role(owner: Owner) -> Manifest:
+    """What a router may ask the API server: where workers are, in its own namespace."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": owner.metadata(Role.ROUTER),
+        "rules": [
+            {
+                "apiGroups": ["discovery.k8s.io"],
+                "resources": ["endpointslices"],
+                "verbs": ["get", "list", "watch"],
+            }
+        ],
+    }
+
+
+def _discovery_binding(owner: Owner) -> Manifest:
+    name = owner.child(Role.ROUTER)
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": owner.metadata(Role.ROUTER),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
+    }
+
+
 def _disruption_budget(owner: Owner, role: Role) -> Manifest:
     return {
         "apiVersion": "policy/v1",
@@ -165,12 +196,14 @@ def _network_policy(owner: Owner, spec: ModelServiceSpec, role: Role) -> Manifes
 
 
 def _ingress(owner: Owner, role: Role) -> list[Json]:
+    # Prometheus and the operator may be in any namespace.
+    metrics: Json = {"ports": [_allowed(METRICS_PORT)]}
     if role is Role.ROUTER:
-        return [{"ports": [_allowed(HTTP_PORT)]}]
+        return [{"ports": [_allowed(HTTP_PORT)]}, metrics]
     callers = (Role.ROUTER,) if role is Role.DECODE else (Role.ROUTER, Role.DECODE)
     return [
         {"from": [_peer(owner, caller) for caller in callers], "ports": [_allowed(GRPC_PORT)]},
-        {"ports": [_allowed(METRICS_PORT)]},  # Prometheus may be in any namespace
+        metrics,
     ]
 
 
@@ -182,7 +215,8 @@ def _egress(owner: Owner, spec: ModelServiceSpec, role: Role) -> list[Json]:
     }[role]
     peers: list[Json] = [_peer(owner, one) for one in called if one in roles_of(spec)]
     workers: list[Json] = [{"to": peers, "ports": [_allowed(GRPC_PORT)]}] if peers else []
-    return [{"ports": _DNS_PORTS}, *workers]
+    discovery: list[Json] = [{"ports": _API_SERVER_PORTS}] if role is Role.ROUTER else []
+    return [{"ports": _DNS_PORTS}, *discovery, *workers]
 
 
 def _peer(owner: Owner, role: Role) -> Json:

@@ -28,9 +28,12 @@ from baton_operator.quantities import quantity
 APPLIED_ANNOTATION = "serving.baton.dev/applied"
 """Hash of what we applied. Comparing fields cannot show that we no longer want one; this does."""
 
-# What others need comes first: an account before its pods, a policy before there is traffic.
+# What others need comes first: an account and what it may before its pods, a policy before there is
+# traffic.
 APPLY_ORDER: Final = (
     "ServiceAccount",
+    "Role",
+    "RoleBinding",
     "NetworkPolicy",
     "PodDisruptionBudget",
     "Service",

@@ -46,7 +46,31 @@ class Owner:
 
     def members(self, role: Role) -> str:
         """A role's workers, for the router: every address behind the headless Service."""
-        return f"dns://{self.child(role)}.{self.namespace}.svc:{GRPC_PORT}"
+        return f"endpoints://{self.namespace}/{self.child(role)}:{GRPC_PORT}"
+
+    @property
+    def tls_name(self) -> str:
+        """The DNS name in the certificate of every pod: they are one service to each other."""
+        return f"{self.name}.{self.namespace}.baton"
+
+    @property
+    def tls_secret(self) -> str:
+        """The Secret that every pod mounts: certificate, key, and the CAs to trust."""
+        return f"{self.name}-tls"
+
+    @property
+    def ca_secret(self) -> str:
+        """The Secret of the CA, which no pod mounts."""
+        return f"{self.name}-ca"
+
+    @property
+    def service_labels(self) -> dict[str, str]:
+        """Of everything that belongs to the service, whatever the role."""
+        return {
+            "app.kubernetes.io/name": "baton",
+            "app.kubernetes.io/instance": self.name,
+            "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        }
 
     def selector(self, role: Role) -> dict[str, str]:
         """Labels that only the pods of this role of this service have; they never change."""
@@ -64,10 +88,14 @@ class Owner:
         return ours
 
     def metadata(self, role: Role, name: str | None = None) -> dict[str, Json]:
+        return self.named(name or self.child(role), self.labels(role))
+
+    def named(self, name: str, labels: dict[str, str]) -> dict[str, Json]:
+        """The metadata of a child: the API server deletes it once its ModelService is gone."""
         return {
-            "name": name or self.child(role),
+            "name": name,
             "namespace": self.namespace,
-            "labels": self.labels(role),
+            "labels": labels,
             "ownerReferences": [
                 {
                     "apiVersion": f"{GROUP}/{VERSION}",

@@ -38,10 +38,17 @@ DRAIN_TIMEOUT_S: Final[Mapping[Role, int]] = {
 LEAVE_SERVICE_S = 5
 """Kube-proxies and gateways hear within seconds that a router leaves; until then it serves."""
 
+WORKER_LEAVE_S = LEAVE_SERVICE_S + 2
+"""A worker takes work for longer than a router that got its SIGTERM at the same moment: when a
+whole service is deleted, what the routers still accept is still answered."""
+
 EXIT_MARGIN_S = 15
 """From the end of the drain to the exit: streams flush, ports close. Then the kubelet kills."""
 
 PROBE_PERIOD_S = 5
+PROBE_TIMEOUT_S = 3
+"""A process that computes on every core answers late, not never."""
+
 STARTUP_FAILURES_MAX = 360
 """Half an hour to load the weights; they are fetched before, by the init container."""
 
@@ -49,6 +56,9 @@ LIVENESS_FAILURES_MAX = 6
 READINESS_FAILURES_MAX = 2
 
 TEMPORARY_LIMIT = "1Gi"
+
+TLS_PATH = "/tls"
+TLS_VOLUME = "baton-tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,7 @@ def pod_template(
         {"name": "baton-tmp", "mountPath": "/tmp"},
         {"name": "baton-cache", "mountPath": CACHE_PATH},
     ]
+    tls: Json = {"name": TLS_VOLUME, "mountPath": TLS_PATH, "readOnly": True}
     weights = plan_weights(
         spec.model.source.weights, image=image, pull_policy=pull_policy, mounts=mounts
     )
@@ -83,8 +94,8 @@ def pod_template(
         "ports": _ports(role),
         "securityContext": RESTRICTED_CONTAINER,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [*mounts, *weights.mounts],
-        **_probes(spec, role),
+        "volumeMounts": [*mounts, tls, *weights.mounts],
+        **_probes(),
         **_leave_service(role),
     }
     ours: dict[str, Json] = {
@@ -115,18 +126,20 @@ def _pod_spec(
     container: Json,
     weights: WeightsPlan,
 ) -> Json:
-    leave_s = LEAVE_SERVICE_S if role is Role.ROUTER else 0
     made: dict[str, Json] = {
         "serviceAccountName": owner.child(role),
-        "automountServiceAccountToken": False,
+        # Routers watch the workers' EndpointSlices; nobody else has anything to ask.
+        "automountServiceAccountToken": role is Role.ROUTER,
         "enableServiceLinks": False,  # a Service per variable is no business of ours
-        "terminationGracePeriodSeconds": leave_s + DRAIN_TIMEOUT_S[role] + EXIT_MARGIN_S,
+        "terminationGracePeriodSeconds": _leave_s(role) + DRAIN_TIMEOUT_S[role] + EXIT_MARGIN_S,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "topologySpreadConstraints": [_spread(owner, role)],
         "containers": [container],
         "volumes": [
             {"name": "baton-tmp", "emptyDir": {"sizeLimit": TEMPORARY_LIMIT}},
             {"name": "baton-cache", "emptyDir": {}},
+            # Kubelet replaces the files when the Secret changes; the processes read them again.
+            {"name": TLS_VOLUME, "secret": {"secretName": owner.tls_secret}},
             *weights.volumes,
         ],
     }
@@ -155,27 +168,33 @@ def _flags(owner: Owner, spec: ModelServiceSpec, role: Role, reference: str) -> 
         *("--model", reference, "--model-name", spec.model.name),
         *("--cache-dir", CACHE_PATH),
         *("--drain-timeout-s", str(DRAIN_TIMEOUT_S[role])),
+        *("--metrics-port", str(METRICS_PORT)),
+        *("--tls-dir", TLS_PATH, "--tls-name", owner.tls_name),
     ]
     own = _router_flags(owner, spec) if role is Role.ROUTER else _worker_flags(spec, role)
     return [*common, *own]
 
 
 def _router_flags(owner: Owner, spec: ModelServiceSpec) -> list[str]:
-    # Where decode may be at zero, waiting is what tells the operator that somebody asks.
-    wait_s = REQUEST_TIMEOUT_S if spec.decode.may_be_zero else READY_WAIT_S
     flags = [
         *("--decode-workers", owner.members(Role.DECODE)),
         *("--request-timeout-s", str(REQUEST_TIMEOUT_S)),
-        *("--ready-wait-s", str(wait_s)),
+        *("--ready-wait-s", str(READY_WAIT_S)),
     ]
+    if spec.decode.may_be_zero:
+        # Waiting is what tells the operator that somebody asks.
+        flags += ["--scale-from-zero", "true"]
     if spec.prefill is not None:
         flags += ["--prefill-workers", owner.members(Role.PREFILL)]
+    if spec.slo is not None:
+        flags += ["--slo-ttft-s", str(spec.slo.ttft.seconds)]
+        flags += ["--slo-itl-s", str(spec.slo.itl.seconds)]
     return flags
 
 
 def _worker_flags(spec: ModelServiceSpec, role: Role) -> list[str]:
     worker = spec.prefill if role is Role.PREFILL and spec.prefill is not None else spec.decode
-    flags = ["--metrics-port", str(METRICS_PORT)]
+    flags = []
     if spec.quantization is not None:
         flags += ["--quantization", spec.quantization.value]
     if worker.engine.kv_cache is not None:
@@ -194,36 +213,31 @@ def _whole_cores(template: PodTemplate) -> int | None:
 
 def _ports(role: Role) -> Json:
     if role is Role.ROUTER:
-        return [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
-    return [
-        {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
-        {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
-    ]
-
-
-def _probes(spec: ModelServiceSpec, role: Role) -> Manifest:
-    """The router answers over HTTP. A worker says its state to routers in Watch; to the kubelet it
-    only shows that it listens."""
-    if role is Role.ROUTER:
-        # A router that holds requests until decode wakes up is ready without any worker.
-        ready_path = "/health" if spec.decode.may_be_zero else "/ready"
-        ready: Manifest = {"httpGet": {"path": ready_path, "port": "http"}}
-        # While draining /health says so with 503, and that is no reason to be killed.
-        alive: Manifest = {"tcpSocket": {"port": "http"}}
+        work: Manifest = {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}
     else:
-        ready = alive = {"tcpSocket": {"port": "grpc"}}
-    period: Manifest = {"periodSeconds": PROBE_PERIOD_S, "timeoutSeconds": PROBE_PERIOD_S}
+        work = {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"}
+    return [work, {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
+
+
+def _probes() -> Manifest:
+    """Every role says on its metrics port whether it lives and whether it is ready; what a process
+    answers before its weights are loaded is up to it, so startup has time for loading."""
+    period: Manifest = {"periodSeconds": PROBE_PERIOD_S, "timeoutSeconds": PROBE_TIMEOUT_S}
+    ready: Manifest = {"httpGet": {"path": "/ready", "port": "metrics"}, **period}
+    alive: Manifest = {"httpGet": {"path": "/live", "port": "metrics"}, **period}
     return {
-        "startupProbe": {**alive, **period, "failureThreshold": STARTUP_FAILURES_MAX},
-        "readinessProbe": {**ready, **period, "failureThreshold": READINESS_FAILURES_MAX},
-        "livenessProbe": {**alive, **period, "failureThreshold": LIVENESS_FAILURES_MAX},
+        "startupProbe": {**alive, "failureThreshold": STARTUP_FAILURES_MAX},
+        "readinessProbe": {**ready, "failureThreshold": READINESS_FAILURES_MAX},
+        "livenessProbe": {**alive, "failureThreshold": LIVENESS_FAILURES_MAX},
     }
 
 
+def _leave_s(role: Role) -> int:
+    return LEAVE_SERVICE_S if role is Role.ROUTER else WORKER_LEAVE_S
+
+
 def _leave_service(role: Role) -> Manifest:
-    if role is not Role.ROUTER:
-        return {}  # routers hear of the drain from the worker itself, at once
-    return {"lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SERVICE_S}}}}
+    return {"lifecycle": {"preStop": {"sleep": {"seconds": _leave_s(role)}}}}
 
 
 def _overrides(template: PodTemplate, role: Role) -> Manifest:

@@ -29,6 +29,9 @@ from baton_operator.statusapi import (
 
 READY = "Ready"
 SCALING_ACTIVE = "ScalingActive"
+# kstatus reads these two, and they are the other way round: True is what needs attention.
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
 ROLE_CONDITIONS: Final[Mapping[Role, str]] = {
     Role.ROUTER: "RouterReady",
     Role.PREFILL: "PrefillReady",
@@ -37,6 +40,9 @@ ROLE_CONDITIONS: Final[Mapping[Role, str]] = {
 
 # Reasons of a condition that is False for now, in the course of things.
 _PASSING: Final = frozenset({"Pending", "Starting", "FixedReplicas", "ExternallyScaled"})
+
+_MOVING: Final = frozenset({"Pending", "Starting", "RollingOut", "ScalingUp"})
+"""Reasons of a role that is on its way to where the spec wants it."""
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -70,6 +76,7 @@ class World:
     roles: Mapping[Role, RoleObservation] = field(default_factory=dict)
     decisions: Sequence[Decision] = ()
     conflicts: tuple[str, ...] = ()  # objects of others that have our names
+    refusals: tuple[str, ...] = ()  # what the API server said of objects it did not take
 
 
 def build_status(
@@ -112,13 +119,41 @@ def _findings(world: World) -> dict[str, Finding]:
         said = _shortened("; ".join(world.problems))
         unknown = Finding(_UNKNOWN, "InvalidSpec", "the spec cannot be understood")
         kinds = (*ROLE_CONDITIONS.values(), SCALING_ACTIVE)
-        return {READY: Finding(_FALSE, "InvalidSpec", said), **dict.fromkeys(kinds, unknown)}
+        return {
+            READY: Finding(_FALSE, "InvalidSpec", said),
+            **dict.fromkeys(kinds, unknown),
+            RECONCILING: Finding(_FALSE, "InvalidSpec", "the pods of the last good spec stay"),
+            STALLED: Finding(_TRUE, "InvalidSpec", said),
+        }
     roles = {role: _role_finding(world, world.spec, role) for role in Role}
+    stalled = _stalled_finding(world, roles)
     return {
         READY: _ready_finding(world, roles),
         **{ROLE_CONDITIONS[role]: finding for role, finding in roles.items()},
         SCALING_ACTIVE: _scaling_finding(world, world.spec),
+        RECONCILING: _reconciling_finding(roles, stalled),
+        STALLED: stalled,
     }
+
+
+def _stalled_finding(world: World, roles: Mapping[Role, Finding]) -> Finding:
+    """What will not get better by itself: a person or another spec is needed."""
+    ready = _ready_finding(world, roles)
+    if world.conflicts or world.refusals:
+        return Finding(_TRUE, ready.reason, ready.message)
+    for role, seen in world.roles.items():
+        if seen.trouble is not None:
+            found = roles[role]
+            return Finding(_TRUE, found.reason, _shortened(f"{role.value}: {found.message}"))
+    return Finding(_FALSE, "Healthy", "nothing stands in the way")
+
+
+def _reconciling_finding(roles: Mapping[Role, Finding], stalled: Finding) -> Finding:
+    moving = {role: finding for role, finding in roles.items() if finding.reason in _MOVING}
+    if stalled.status is _TRUE or not moving:
+        return Finding(_FALSE, "Settled", "nothing is under way")
+    said = ", ".join(f"{role.value}: {finding.reason}" for role, finding in moving.items())
+    return Finding(_TRUE, next(iter(moving.values())).reason, _shortened(said))
 
 
 def _ready_finding(world: World, roles: Mapping[Role, Finding]) -> Finding:
@@ -127,6 +162,9 @@ def _ready_finding(world: World, roles: Mapping[Role, Finding]) -> Finding:
         names = ", ".join(world.conflicts)
         said = f"these objects have our names and another owner: {names}; rename or delete them"
         return Finding(_FALSE, "NameTaken", _shortened(said))
+    if world.refusals:
+        said = "; ".join(world.refusals)
+        return Finding(_FALSE, "ApplyRefused", _shortened(f"the API server refuses: {said}"))
     for role, finding in roles.items():
         if finding.status is not _TRUE:
             return Finding(_FALSE, finding.reason, _shortened(f"{role.value}: {finding.message}"))
@@ -141,13 +179,13 @@ def _role_finding(world: World, spec: ModelServiceSpec, role: Role) -> Finding:
     if seen.trouble is not None:
         serving = f"; {seen.ready} pods keep serving" if seen.ready else ""
         return Finding(_FALSE, seen.trouble.reason, _shortened(seen.trouble.message, serving))
-    if not seen.current:
+    if not seen.current and seen.ready == 0:
         return Finding(_FALSE, "Pending", "the Deployment has not been looked at yet")
     if seen.wanted == 0:
         return Finding(_TRUE, "ScaledToZero", "the first request starts a pod")
     if seen.ready == 0:
         return Finding(_FALSE, "Starting", ready)
-    if seen.updated < seen.wanted:
+    if not seen.current or seen.updated < seen.wanted:
         return Finding(_TRUE, "RollingOut", f"{ready}, {seen.updated} of them are new")
     if seen.ready < seen.wanted:
         return Finding(_TRUE, "ScalingUp", ready)
@@ -218,10 +256,13 @@ def _transitions(
 ) -> tuple[Event, ...]:
     """One Event per condition whose status or reason is another one; messages alone are no news.
 
-    Ready follows from the others and tells only when it turns.
+    Ready follows from the others and tells only when it turns; Reconciling and Stalled say again,
+    for machines, what the others have said.
     """
     events = []
     for now in conditions:
+        if now.type in (RECONCILING, STALLED):
+            continue
         then = before.get(now.type)
         same_status = then is not None and then.status is now.status
         same_reason = then is not None and then.reason == now.reason

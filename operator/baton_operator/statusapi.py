@@ -68,7 +68,7 @@ class ModelServiceStatus:
         "of the spec that was looked at last", default=None, at_least=0
     )
     conditions: tuple[Condition, ...] = declared(
-        "Ready, RouterReady, PrefillReady, DecodeReady, ScalingActive",
+        "Ready, RouterReady, PrefillReady, DecodeReady, ScalingActive, Reconciling, Stalled",
         default=(),
         items_max=CONDITIONS_MAX,
         list_key="type",

@@ -7,7 +7,15 @@ import pytest
 import torch
 from baton.engine.quant.quantization import Quantization
 from baton.model.card import read_config
-from baton_loadtest.quality import Loader, Reader, compare, measure_quality, model_loader
+from baton_loadtest.quality import (
+    VARIANTS,
+    Loader,
+    Reader,
+    Variant,
+    compare,
+    measure_quality,
+    model_loader,
+)
 from support.tiny_models import tiny_model
 
 WINDOWS = [tuple((7 * index + shift) % 90 + 10 for index in range(96)) for shift in (0, 31)]
@@ -20,6 +28,7 @@ class Damaged:
         self._model, self._noise = reader.model, noise
         self._generator = torch.Generator().manual_seed(0)
         self.config, self.compute = self._model.config, self._model.compute
+        self.best = self._model.best
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits = self._model.logits(hidden)
@@ -34,7 +43,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Loader:
 
 
 def test_schemes_are_ordered_by_what_they_round(load: Loader) -> None:
-    rows = measure_quality(load, tuple(Quantization), WINDOWS, lambda text: None)
+    rows = measure_quality(load, VARIANTS, WINDOWS, lambda text: None)
     found = {row.scheme: row for row in rows}
     assert found["none"].perplexity_ratio == 1.0
     assert found["none"].divergence_mean_nats == pytest.approx(0, abs=1e-9)
@@ -44,12 +53,17 @@ def test_schemes_are_ordered_by_what_they_round(load: Loader) -> None:
         found[name].divergence_mean_nats for name in ("none", "bf16", "int8", "int4-weight-only")
     ]
     assert divergences == sorted(divergences)
+    assert (
+        0
+        < found["none, int8 KV"].divergence_mean_nats
+        < found["int8, int8 KV"].divergence_mean_nats
+    )
     assert found["int8-weight-only"].divergence_mean_nats < divergences[-1]
 
 
 def test_a_damaged_model_is_seen_as_worse(load: Loader) -> None:
     with torch.inference_mode():
-        reference = load(Quantization.NONE)
+        reference = load(Variant(Quantization.NONE))
         continuations = reference.continuations(WINDOWS)
         rows = [
             compare(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from baton.engine.params import SamplingParams
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 from support.road import open_road
@@ -83,12 +84,22 @@ async def test_seeded_sampling_draws_the_same_on_every_path(family: str, tmp_pat
                 assert rest.tokens == local.tokens[spent:]
 
 
-@pytest.mark.parametrize("quantization", [Quantization.BF16, Quantization.INT8])
+@pytest.mark.parametrize(
+    ("quantization", "kv"),
+    [
+        (Quantization.BF16, KvCacheDtype.AUTO),
+        (Quantization.INT8, KvCacheDtype.AUTO),
+        (Quantization.NONE, KvCacheDtype.INT8),
+        (Quantization.INT8, KvCacheDtype.INT8),
+    ],
+)
 async def test_rounded_schemes_say_the_same_on_every_path(
-    quantization: Quantization, tmp_path: Path
+    quantization: Quantization, kv: KvCacheDtype, tmp_path: Path
 ) -> None:
     model = tiny_model("llama", tmp_path)
-    async with open_road(model, decode=2, step_tokens_max=16, quantization=quantization) as road:
+    async with open_road(
+        model, decode=2, step_tokens_max=16, quantization=quantization, kv=kv
+    ) as road:
         local = await road.ask(FIRST, PARAMS, decode=0, prefill=None)
         remote = await road.ask(FIRST, PARAMS, decode=1)
         again = await road.ask(FIRST, PARAMS, decode=1)
@@ -120,6 +131,32 @@ async def test_preempted_requests_say_what_they_would_have_said(
         assert preempted.tokens == solo.tokens
         preempted.samples = preempted.samples[:COUNT]
         check_continuation(preempted, oracle.greedy(tokens, COUNT))
+
+
+async def test_with_8_bit_kv_neither_preemption_nor_guessing_nor_company_changes_a_token(
+    tmp_path: Path,
+) -> None:
+    model = tiny_model("llama", tmp_path)
+    prompts = [prompt(30, salt=salt) for salt in (1, 2, 3, 4)]
+    params = replace(PARAMS, max_tokens=120, logprobs=None)
+    async with open_road(
+        model,
+        decode=2,
+        decode_blocks=13,
+        speculation=Speculation.PROMPT_LOOKUP,
+        kv=KvCacheDtype.INT8,
+    ) as road:
+        guessed = [await road.ask(tokens, params, decode=1) for tokens in prompts]
+        crowd = [await road.start(tokens, params, decode=0) for tokens in prompts]
+        for answer in crowd:
+            await answer.done.wait()
+        assert road.decode[0].load.preemptions > 0
+        assert road.decode[1].load.guesses_accepted > 0
+    async with open_road(model, step_tokens_max=13, kv=KvCacheDtype.INT8) as road:
+        plain = [await road.ask(tokens, params, prefill=None) for tokens in prompts]
+    for alone, guessing, crowded in zip(plain, guessed, crowd, strict=True):
+        assert len(alone.tokens) == 120
+        assert alone.tokens == guessing.tokens == crowded.tokens
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

@@ -184,11 +184,27 @@ async def test_a_full_router_answers_429(worker: FakeDecode) -> None:
             first.cancel()
 
 
-async def test_a_draining_router_refuses(router: RunningRouter) -> None:
+async def test_a_draining_router_serves_on_and_sends_its_clients_elsewhere(
+    router: RunningRouter,
+) -> None:
+    body = {"model": "bytes", "messages": USER}
+    assert "connection" not in (await router.http.post(CHAT, json=body)).headers
     router.traffic.drain()
-    told(await router.http.post(CHAT, json={"model": "bytes", "messages": USER}), 503, "draining")
+    for answer in (
+        await router.http.post(CHAT, json=body),
+        await router.http.post(CHAT, json=body | {"stream": True}),
+    ):
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert (await router.http.get("/health")).status_code == 503
     assert (await router.http.get("/ready")).status_code == 503
+
+
+async def test_a_router_that_drained_long_enough_refuses(router: RunningRouter) -> None:
+    router.traffic.refuse()
+    answer = await router.http.post(CHAT, json={"model": "bytes", "messages": USER})
+    told(answer, 503, "draining")
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["x-should-retry"] == "true"
 
 
 async def test_a_failed_step_is_a_500_that_is_not_tried_again(

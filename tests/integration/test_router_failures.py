@@ -1,12 +1,14 @@
 """Clients that go away and workers that die: nothing keeps running, nothing is lost."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from baton.rpc.v1 import decode_pb2
 from support.fake_decode import DRAINING, PARIS, READY, FakeDecode, Script
 from support.router_process import RunningRouter, running_router
+from support.tls_files import Authority, secret
 
 BODY: dict[str, Any] = {"model": "bytes", "prompt": "x", "max_tokens": 50}
 
@@ -139,3 +141,20 @@ async def test_one_stream_per_worker_carries_all_requests() -> None:
     async with FakeDecode() as worker, running_router([worker]) as router:
         await asyncio.gather(*(_text(router, stream=True) for _ in range(16)))
         assert (worker.streams, len(worker.submits)) == (1, 16)
+
+
+async def test_over_tls_requests_reach_workers_of_the_service_and_no_others(tmp_path: Path) -> None:
+    authority = Authority()
+    tls = secret(tmp_path / "ours", authority).files()
+    foreign = secret(tmp_path / "foreign", Authority("somebody else")).files()
+    async with (
+        FakeDecode(tls=tls) as ours,
+        FakeDecode(tls=foreign) as theirs,
+        FakeDecode() as plain,
+        running_router(
+            [ours, theirs, plain], wait=False, tls_dir=tls.dir, tls_name=tls.name
+        ) as router,
+    ):
+        await router.until_ready(1)
+        assert [await _text(router, stream=True) for _ in range(2)] == [PARIS] * 2
+        assert (len(ours.submits), len(theirs.submits), len(plain.submits)) == (2, 0, 0)

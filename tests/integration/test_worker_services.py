@@ -181,7 +181,7 @@ async def test_a_failed_engine_ends_every_request_as_retryable() -> None:
         decode.engine.runner.fail_next = RuntimeError("device lost")
         await router.send(submit_command("a", PROMPT, greedy(2)))
         last = await router.finished("a")
-        assert (last.error.code, last.error.retryable) == ("unavailable", True)
+        assert (last.error.code, last.error.retryable) == ("worker_failed", True)
         await router.send(submit_command("b", PROMPT, greedy(2)))
         assert (await router.finished("b")).error.retryable
         assert isinstance(decode.failure, RuntimeError)
@@ -220,39 +220,6 @@ async def test_a_router_that_does_not_read_loses_its_stream_and_its_work() -> No
             await read_to_end(call)
         assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await channel.close()
-
-
-async def test_draining_finishes_what_runs_and_refuses_what_comes() -> None:
-    decode = decode_worker()
-    async with running(decode), RouterClient(decode.address) as router:
-        decode.ration(3)
-        await router.send(submit_command("old", PROMPT, greedy(20)))
-        await decode.until(lambda: decode.loop.live == 1)
-        drained = asyncio.create_task(
-            drain(decode.life, decode.hub, decode.loop, timeout_s=LIMIT_S)
-        )
-        await router.send(submit_command("idle", [1], greedy(1)))
-        last = await router.finished("idle")
-        assert (last.error.code, last.error.retryable) == ("draining", True)
-        decode.ration(None)
-        assert await drained
-        assert await router.output("old") == solo_output(PROMPT, 20)
-        await decode.service.aclose()
-        assert await asyncio.wait_for(router.call.code(), LIMIT_S) is grpc.StatusCode.OK
-
-
-async def test_what_outlives_the_drain_breaks_its_stream_so_that_the_router_moves_it() -> None:
-    decode = decode_worker()
-    async with running(decode), RouterClient(decode.address) as router:
-        decode.ration(3)
-        await router.send(submit_command("a", PROMPT, greedy(200)))
-        await decode.until(lambda: decode.loop.live == 1)
-        assert not await drain(decode.life, decode.hub, decode.loop, timeout_s=0.05)
-        await decode.service.aclose()
-        code = await asyncio.wait_for(router.call.code(), LIMIT_S)
-        assert code is grpc.StatusCode.UNAVAILABLE
-        assert router.terminals("a") == []
-        await decode.until_idle()
 
 
 async def watched(worker: FakeWorker, channels: Channels) -> Any:
@@ -344,3 +311,18 @@ def test_every_finish_reason_has_its_own_word_on_the_wire() -> None:
     words = {finish_update("a", reason).finish_reason for reason in FinishReason}
     assert len(words) == len(FinishReason)
     assert decode_pb2.FINISH_REASON_UNSPECIFIED not in words
+
+
+async def test_the_end_of_a_worker_ends_its_watches_with_its_state_as_the_last_word() -> None:
+    decode, channels = decode_worker(), Channels()
+    async with running(decode):
+        call = await watched(decode, channels)
+        await next_event(call)
+        assert await drain(decode.life, decode.hub, decode.loop, timeout_s=LIMIT_S, linger_s=0)
+        decode.hub.end()
+        states = []
+        while (event := await asyncio.wait_for(call.read(), LIMIT_S)) is not grpc.aio.EOF:
+            states.append(event.state)
+        assert states[-1] == worker_pb2.WORKER_STATE_DRAINING
+        assert await call.code() is grpc.StatusCode.OK
+        await channels.aclose()

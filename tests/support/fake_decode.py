@@ -5,6 +5,7 @@ worker stopped, as with the real engine.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from baton.rpc.identity_files import TlsFiles
+from baton.rpc.server import listen
 from baton.rpc.v1 import decode_pb2, decode_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 from support.byte_tokenizer import EOS
@@ -52,16 +55,23 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
         *,
         context_length_max: int = 120,
         role: worker_pb2.Role = worker_pb2.ROLE_DECODE,
+        model_name: str = "bytes",
         port: int = 0,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.script = script or Script()
         self.submits: list[decode_pb2.Submit] = []
         self.cancels: list[str] = []
         self.streams = 0
         self.address = ""
+        self.load = worker_pb2.Load()
+        self.blocks: list[bytes] = []  # ids it holds from the start
+        self.heartbeat_s: float | None = 1.0  # None: silent but for changes of state
         self._role = role
         self._port = port
+        self._tls = tls
         self._context_length_max = context_length_max
+        self._model_name = model_name
         self._incarnation = next(_incarnations)
         self._state = READY
         self._changed = asyncio.Condition()
@@ -70,7 +80,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         decode_pb2_grpc.add_DecodeServicer_to_server(self, self._server)
         worker_pb2_grpc.add_WorkerServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        port = listen(self._server, f"127.0.0.1:{self._port}", self._tls)
         self.address = f"127.0.0.1:{port}"
         await self._server.start()
         return self
@@ -98,7 +108,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
         layout = worker_pb2.KvLayout(model_revision="r", layers=1, block_size=16, dtype="float32")
         card = worker_pb2.WorkerCard(
             role=self._role,
-            model_name="bytes",
+            model_name=self._model_name,
             layout=layout,
             context_length_max=self._context_length_max,
         )
@@ -108,10 +118,13 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
                 incarnation=self._incarnation,
                 sequence=sequence,
                 state=told,
+                load=self.load,
+                blocks_added=self.blocks if not sequence else (),
                 card=None if sequence else card,
             )
-            async with self._changed:
-                await self._changed.wait_for(lambda told=told: self._state != told)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.heartbeat_s), self._changed:
+                    await self._changed.wait_for(lambda told=told: self._state != told)
 
     async def Stream(  # noqa: N802
         self, request_iterator: Any, context: Any

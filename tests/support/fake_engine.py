@@ -7,11 +7,11 @@ model steps one by one, so that a test decides how far a prompt has come.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 import numpy as np
-from baton.engine.batch import BatchSlice, SliceResult, StepBatch
+from baton.engine.batch import BatchSlice, Runner, SliceResult, StepBatch
 from baton.engine.blocks import BlockPool
 from baton.engine.engine import Engine
 from baton.engine.messages import Command, StepReport
@@ -126,7 +126,12 @@ class FakeEngine:
     """The engine API over the parts above. Audited after every step. `steps`: None is no ration."""
 
     def __init__(
-        self, *, block_count: int = 64, step_tokens_max: int = 8, sequences_max: int = 8
+        self,
+        *,
+        block_count: int = 64,
+        step_tokens_max: int = 8,
+        sequences_max: int = 8,
+        wrap: Callable[[Runner], Runner] = lambda runner: runner,
     ) -> None:
         self.block_count = block_count
         self.kv = ChainKv(block_count)
@@ -140,7 +145,7 @@ class FakeEngine:
         identity = KvIdentity(LAYOUT.model_revision, LAYOUT.dtype)
         scheduler = Scheduler(limits, self._pool, identity, (EOS,))
         self._scheduler = scheduler
-        self._engine = Engine(scheduler, self._pool, self.runner, self.kv)
+        self._engine = Engine(scheduler, self._pool, wrap(self.runner), self.kv)
         self._ration_lock = threading.Lock()
         self._ration: int | None = None
         self.commands: list[Command] = []
@@ -148,6 +153,11 @@ class FakeEngine:
     @property
     def blocks_used(self) -> int:
         return self._pool.held_count
+
+    @property
+    def spent(self) -> bool:
+        """Whether a ration is used up."""
+        return self._ration == 0
 
     def ration(self, steps: int | None) -> None:
         """Model steps to come; None: as many as there is work for."""

@@ -1,20 +1,22 @@
-"""Decode workers, links and a fleet as the dispatcher sees them, in memory and by script."""
+"""Decode workers and links as the dispatcher sees them, in memory and by script."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from baton.common.errors import BatonError, Unavailable
 from baton.engine.params import FinishReason, TokenSample
-from baton.router.decide import Fleet, Layout, Role, WorkerView
+from baton.router.fleet import Heard, Layout, Role, WorkerState, WorkerView
 from baton.router.inbox import Inbox
+from baton.router.picture import Picture
 from baton.router.work import Submission, Update
 
 LAYOUT = Layout("rev", layers=1, kv_heads=1, head_size=8, block_size=16, dtype="float32")
 
 
-def decode_worker(address: str, *, incarnation: int = 1, ready: bool = True) -> WorkerView:
-    return WorkerView(address, Role.DECODE, incarnation, ready, "m", LAYOUT, 1_000)
+def decode_worker(
+    address: str, *, incarnation: int = 1, state: WorkerState = WorkerState.READY
+) -> WorkerView:
+    return WorkerView(address, Role.DECODE, incarnation, state, "m", LAYOUT, 1_000)
 
 
 def tokens(*ids: int, finish: FinishReason | None = None) -> Update:
@@ -73,33 +75,9 @@ class FakeLinks:
         return ticket
 
 
-class FakeFleet:
-    """A fleet that changes when the test, or a waiting dispatcher, makes it."""
-
-    def __init__(
-        self, *workers: WorkerView, when_waited: Callable[[], Sequence[WorkerView]] | None = None
-    ) -> None:
-        self.fleet = Fleet(workers)
-        self.waited_s: list[float] = []
-        self._when_waited = when_waited
-
-    async def wait_change(self, limit_s: float) -> bool:
-        self.waited_s.append(limit_s)
-        await asyncio.sleep(0)
-        if self._when_waited is None:
-            return False
-        self.fleet = Fleet(tuple(self._when_waited()))
-        return True
-
-
-class HandClock:
-    """Moved by hand."""
-
-    def __init__(self, now_s: float = 100.0) -> None:
-        self.now_s = now_s
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def unix_s(self) -> float:
-        return self.now_s
+def picture_of(*workers: WorkerView, now_s: float = 0.0) -> Picture:
+    """A picture of these workers, all idle."""
+    picture = Picture()
+    for view in workers:
+        picture.hear(Heard(view), now_s)
+    return picture

@@ -19,6 +19,7 @@ from baton.handoff.layout import KvLayout
 from baton.prefill.service import PrefillService
 from baton.rpc.channels import Channels
 from baton.rpc.convert import params_to_wire
+from baton.rpc.identity_files import TlsFiles
 from baton.rpc.server import new_server
 from baton.rpc.v1 import decode_pb2, decode_pb2_grpc, worker_pb2_grpc
 from baton.worker.loop import EngineLoop, QueueLimits
@@ -166,8 +167,8 @@ def cancel_command(request_id: str) -> decode_pb2.DecodeCommand:
 class RouterClient:
     """A router's stream to one decode worker. Notes every update, in order."""
 
-    def __init__(self, address: str) -> None:
-        self._channels = Channels()
+    def __init__(self, address: str, *, tls: TlsFiles | None = None) -> None:
+        self._channels = Channels(tls)
         stub = decode_pb2_grpc.DecodeStub(self._channels.channel(address))
         self.call = stub.Stream()
         self.updates: dict[str, list[decode_pb2.RequestUpdate]] = defaultdict(list)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from baton.engine.kernels.library import KernelLibrary
 from baton.engine.models.build import build_step_model
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import TorchRunner, empty_cache
 from baton.engine.weights.parts import Part, WeightSource
@@ -47,13 +48,14 @@ def random_runner(
     config: ModelConfig = CONFIG,
     *,
     quantization: Quantization = Quantization.NONE,
+    kv: KvCacheDtype = KvCacheDtype.AUTO,
     block_count: int = 64,
     block_size: int = 4,
     poisoned: bool = False,
     library: KernelLibrary | None = None,
     threads: int = 1,
 ) -> TorchRunner:
-    """On torch, or on the kernels of `library`."""
+    """On torch, or on the kernels of `library`. An int8 KV cache needs blocks of 16."""
     source: WeightSource = RandomWeights(config, seed=1)
     decoder = build_step_model(
         PoisonedWeights(source) if poisoned else source,
@@ -62,4 +64,4 @@ def random_runner(
         library=library,
         threads=threads,
     )
-    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size))
+    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))

@@ -17,6 +17,7 @@ from baton.decode.service import DecodeService
 from baton.engine.costmodel import CostModel
 from baton.engine.messages import EngineLoad
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 from baton.model.fetch import LocalModel
@@ -29,6 +30,7 @@ from baton.worker.app import RoleService
 from baton.worker.assembly import build_engine, plan_model
 from baton.worker.loop import EngineLoop, QueueLimits
 from baton.worker.parts import WorkerParts
+from baton.worker.progress import StepProgress
 from baton.worker.settings import WorkerSettings
 from baton.worker.state import WorkerEvent, WorkerLife
 from baton.worker.turns import Turn
@@ -183,6 +185,7 @@ async def open_road(
     sequences_max: int = 8,
     decode_blocks: int | None = None,
     quantization: Quantization = Quantization.NONE,
+    kv: KvCacheDtype = KvCacheDtype.AUTO,
     threads: int = 1,
     speculation: Speculation = Speculation.NONE,
     draft: LocalModel | None = None,
@@ -193,6 +196,7 @@ async def open_road(
         model=f"file://{model.path}",
         model_name="test",
         quantization=quantization,
+        kv_cache_dtype=kv,
         cache_dir=CACHE_DIR,  # of all tests: the kernels in it are built once
         threads=threads,
         kv_cache_mib=256,
@@ -230,7 +234,7 @@ async def _start_worker(
     turns: list[Turn] = []
     failures: list[Exception] = []
     engine = EngineLoop(
-        partial(build_engine, settings, plan, costs),
+        partial(build_engine, settings, plan, costs, StepProgress()),
         limits=QueueLimits(settings.queue_requests_max, settings.queue_tokens_max),
         observe=turns.append,
         broken=failures.append,

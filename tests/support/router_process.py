@@ -10,7 +10,8 @@ import httpx
 import openai
 import uvicorn
 from baton.common.clock import SystemClock
-from baton.router.app import create_app
+from baton.router.app import create_router
+from baton.router.discovery import ServiceFeed
 from baton.router.settings import RouterSettings
 from baton.router.traffic import Traffic
 
@@ -25,6 +26,7 @@ class RunningRouter:
     traffic: Traffic
     openai: openai.AsyncOpenAI
     http: httpx.AsyncClient
+    operations: httpx.AsyncClient  # the metrics port's application, in memory
 
     async def until_ready(self, workers: int = 1) -> None:
         async with asyncio.timeout(5):
@@ -35,7 +37,11 @@ class RunningRouter:
 
 @asynccontextmanager
 async def running_router(
-    decodes: Sequence[FakeDecode], *, wait: bool = True, **changes: object
+    decodes: Sequence[FakeDecode],
+    *,
+    wait: bool = True,
+    services: ServiceFeed | None = None,
+    **changes: object,
 ) -> AsyncIterator[RunningRouter]:
     """A router over these workers; with `wait`, once it hears all of them."""
     settings = RouterSettings(
@@ -48,11 +54,13 @@ async def running_router(
         },
     )
     traffic = Traffic()
-    app = create_app(settings, byte_model(), clock=SystemClock(), traffic=traffic)
+    made = create_router(
+        settings, byte_model(), clock=SystemClock(), traffic=traffic, services=services
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     config = uvicorn.Config(
-        app, loop="none", http="httptools", ws="none", log_config=None, access_log=False
+        made.api, loop="none", http="httptools", ws="none", log_config=None, access_log=False
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -61,8 +69,11 @@ async def running_router(
         async with (
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
             httpx.AsyncClient(base_url=url) as http,
+            httpx.AsyncClient(
+                base_url="http://operations", transport=httpx.ASGITransport(made.operations)
+            ) as operations,
         ):
-            router = RunningRouter(url, port, traffic, client, http)
+            router = RunningRouter(url, port, traffic, client, http, operations)
             if wait:
                 await router.until_ready(len(decodes))
             yield router

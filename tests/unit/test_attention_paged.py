@@ -1,12 +1,12 @@
 """Paged attention equals plain attention, row by row, whatever shares the step and the cache."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from baton.engine.attention.paged import attend, write_kv
+from baton.engine.attention.paged import attend
 from baton.engine.attention.plan import (
     GROUP_SPREAD_TOKENS,
     GROUP_TOKENS_MAX,
@@ -14,9 +14,12 @@ from baton.engine.attention.plan import (
     decode_groups,
 )
 from baton.engine.batch import BatchSlice
+from baton.engine.kvcache import PagedKvCache
+from baton.engine.kvside import KvSide
 from baton.engine.rows import Rows, flatten
+from support.random_model import CONFIG
 
-HEADS, KV_HEADS, HEAD_SIZE, BLOCK_SIZE, BLOCK_COUNT = 6, 2, 8, 4, 200
+HEADS, KV_HEADS, HEAD_SIZE, BLOCK_SIZE, BLOCK_COUNT = 6, 2, 16, 16, 60
 MIXED = ((0, 9), (13, 1), (4, 7), (99, 1), (0, 1), (30, 30), (7, 2), (8, 1))
 
 
@@ -28,8 +31,8 @@ class World:
     k: list[torch.Tensor]  # per sequence [context, kv_heads, head_size]
     v: list[torch.Tensor]
     q: list[torch.Tensor]  # per sequence [rows, heads, head_size]
-    keys: torch.Tensor
-    values: torch.Tensor
+    keys: KvSide
+    values: KvSide
 
 
 def make_world(shape: tuple[tuple[int, int], ...], dtype: torch.dtype, seed: int = 0) -> World:
@@ -37,34 +40,38 @@ def make_world(shape: tuple[tuple[int, int], ...], dtype: torch.dtype, seed: int
     generator = torch.Generator().manual_seed(seed)
     pool = list(range(BLOCK_COUNT))
     random.Random(seed).shuffle(pool)
-    poison = torch.full((BLOCK_COUNT * BLOCK_SIZE, KV_HEADS, HEAD_SIZE), float("nan"))
-    world = World([], [], [], [], poison.to(dtype), poison.clone().to(dtype))
+    config = replace(CONFIG, layers=1, kv_heads=KV_HEADS, head_size=HEAD_SIZE)
+    cache = PagedKvCache(config, block_count=BLOCK_COUNT, block_size=BLOCK_SIZE, dtype=dtype)
+    # all bits set: NaN in every float type, and in the scales of levels
+    cache.write_blocks(pool, b"\xff" * (len(pool) * cache.block_bytes))
+    world = World([], [], [], [], *cache.layer(0))
     for index, (start, rows) in enumerate(shape):
         context = start + rows
         table = [pool.pop() for _ in range(-(-context // BLOCK_SIZE))]
-        for tensors in (world.k, world.v):
-            tensors.append(torch.randn(context, KV_HEADS, HEAD_SIZE, generator=generator).to(dtype))
+        slots = torch.tensor(
+            [table[p // BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE for p in range(start)],
+            dtype=torch.int64,
+        )
+        for tensors, side in ((world.k, world.keys), (world.v, world.values)):
+            tensors.append(torch.randn(context, KV_HEADS, HEAD_SIZE, generator=generator))
+            side.write(slots, tensors[-1][:start])
         world.q.append(torch.randn(rows, HEADS, HEAD_SIZE, generator=generator))
-        for position in range(start):
-            slot = table[position // BLOCK_SIZE] * BLOCK_SIZE + position % BLOCK_SIZE
-            world.keys[slot] = world.k[index][position]
-            world.values[slot] = world.v[index][position]
         world.slices.append(BatchSlice(str(index), [0] * rows, start, table))
     return world
 
 
 def compute(world: World, window: int | None) -> tuple[Rows, list[torch.Tensor]]:
     """One layer's step -> per sequence [rows, heads * head_size]."""
-    dtype = world.keys.dtype
-    rows = flatten(world.slices, block_size=BLOCK_SIZE, window=window, dtype=dtype)
+    rows = flatten(world.slices, block_size=BLOCK_SIZE, window=window)
     total = len(rows.tokens)
     q = torch.empty(total, HEADS, HEAD_SIZE)
-    k, v = torch.empty(2, total, KV_HEADS, HEAD_SIZE, dtype=dtype)
+    k, v = torch.empty(2, total, KV_HEADS, HEAD_SIZE)
     for index, (first, piece) in enumerate(zip(rows.firsts, world.slices, strict=True)):
         here = slice(first, first + len(piece.token_ids))
         q[here] = world.q[index]
         k[here], v[here] = world.k[index][piece.start :], world.v[index][piece.start :]
-    write_kv(world.keys, world.values, rows.plan.write_slots, k, v)
+    world.keys.write(rows.plan.write_slots, k)
+    world.values.write(rows.plan.write_slots, v)
     view = rows.plan.full if window is None else rows.plan.windowed
     assert view is not None
     out = attend(q, world.keys, world.values, view)
@@ -78,7 +85,7 @@ def plain(world: World, index: int, window: int | None) -> torch.Tensor:
     """The same rows by the definition, in float64, one query head and one row at a time."""
     piece = world.slices[index]
     k, v = world.k[index].double(), world.v[index].double()
-    q = world.q[index].to(world.keys.dtype).double()
+    q = world.q[index].double()
     out = torch.zeros(len(q), HEADS, HEAD_SIZE, dtype=torch.float64)
     for row in range(len(q)):
         position = piece.start + row
@@ -92,7 +99,9 @@ def plain(world: World, index: int, window: int | None) -> torch.Tensor:
 
 @pytest.mark.parametrize("window", [None, 1, 5, 64])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)], ids=["fp32", "bf16"]
+    ("dtype", "tolerance"),
+    [(torch.float32, 2e-6), (torch.bfloat16, 0.02), (torch.int8, 0.04)],
+    ids=["fp32", "bf16", "int8"],
 )
 def test_each_row_sees_its_own_past_and_nothing_else(
     window: int | None, dtype: torch.dtype, tolerance: float

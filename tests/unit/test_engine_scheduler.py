@@ -269,3 +269,13 @@ def test_kv_for_a_request_that_expects_none_is_our_bug_but_for_an_ended_one_it_i
 def test_a_budget_below_the_number_of_seats_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one token"):
         SchedulerLimits(token_budget=3, sequences_max=4, context_length_max=8)
+
+
+def test_a_request_is_told_admitted_when_it_gets_its_blocks() -> None:
+    world = World(blocks=6)
+    world.submit("first", prompt(12))
+    world.submit("second", prompt(20, salt=1))
+    assert world.engine.step().admitted == ("first",)
+    world.submit("fetched", prompt(4, salt=2), remote=True)
+    world.finish_all()
+    assert world.scheduler.load().awaiting_kv == 1, "the KV of the third is still on its way"

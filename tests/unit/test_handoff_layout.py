@@ -21,6 +21,11 @@ OTHERS = {
 def test_block_bytes_count_every_layer_key_and_value() -> None:
     assert SMOLLM2.block_bytes == 30 * 2 * 16 * 3 * 64 * 4
     assert dataclasses.replace(SMOLLM2, dtype="bfloat16").block_bytes * 2 == SMOLLM2.block_bytes
+    in_8_bits = dataclasses.replace(SMOLLM2, dtype="int8")
+    assert in_8_bits.block_bytes == 30 * 2 * 16 * 3 * (64 + 4)  # a float32 scale per vector
+    assert in_8_bits.block_bytes < SMOLLM2.block_bytes / 3
+    with pytest.raises(LayoutMismatch, match="dtype 'float32' here, 'int8' there"):
+        SMOLLM2.require_same(in_8_bits)
 
 
 def test_equal_layouts_have_equal_fingerprints_and_may_exchange() -> None:

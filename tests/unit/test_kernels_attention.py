@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 from baton.engine.batch import BatchSlice
-from baton.engine.kernels.structs import KvType, LayerStruct, ModelStruct, StepStruct
+from baton.engine.kernels.structs import LayerStruct, ModelStruct, StepStruct
+from baton.engine.kvcache import PagedKvCache
+from baton.engine.models.native import KV_TYPES
 from baton.engine.rows import flat_rows
 from support.kernels import kernels
+from support.random_model import CONFIG
 
 LANES = 16
 # (start, rows): decode rows, chunks, contexts beyond one span of 256 keys and one tile of 64
 MIXED = ((0, 9), (13, 1), (700, 1), (99, 1), (0, 1), (300, 70), (63, 2), (64, 1), (255, 3))
 POOL_TOKENS = 2_048
+# Weights of 8-bit values have 15 bits; values are about 1.
+INT8_TOLERANCE = 5e-4
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class World:
     shape: Shape
     slices: list[BatchSlice]
     q: list[torch.Tensor]  # per sequence [rows, heads, head_size]
-    cache: torch.Tensor  # [k and v, slots, kv_heads, head_size]
+    cache: PagedKvCache  # of one layer
 
 
 def make_world(spans: tuple[tuple[int, int], ...], shape: Shape) -> World:
@@ -47,8 +52,13 @@ def make_world(spans: tuple[tuple[int, int], ...], shape: Shape) -> World:
     generator = torch.Generator().manual_seed(1)
     pool = list(range(POOL_TOKENS // shape.block_size))
     random.Random(1).shuffle(pool)
-    cache = torch.full((2, POOL_TOKENS, shape.kv_heads, shape.head_size), float("nan"))
-    world = World(shape, [], [], cache.to(shape.dtype))
+    config = replace(CONFIG, layers=1, kv_heads=shape.kv_heads, head_size=shape.head_size)
+    cache = PagedKvCache(
+        config, block_count=len(pool), block_size=shape.block_size, dtype=shape.dtype
+    )
+    # all bits set: NaN in every float type, and in the scales of levels
+    cache.write_blocks(pool, b"\xff" * (len(pool) * cache.block_bytes))
+    world = World(shape, [], [], cache)
     for index, (start, rows) in enumerate(spans):
         table = [pool.pop() for _ in range(math.ceil((start + rows) / shape.block_size))]
         slots = [
@@ -56,7 +66,8 @@ def make_world(spans: tuple[tuple[int, int], ...], shape: Shape) -> World:
             for position in range(start + rows)
         ]
         kv = torch.randn(2, start + rows, shape.kv_heads, shape.head_size, generator=generator)
-        world.cache[:, slots] = kv.to(shape.dtype)
+        for side, vectors in zip(cache.layer(0), kv, strict=True):
+            side.write(torch.tensor(slots), vectors)
         world.q.append(torch.randn(rows, shape.heads, shape.head_size, generator=generator) * 2)
         world.slices.append(BatchSlice(str(index), [0] * rows, start, table))
     return world
@@ -80,10 +91,10 @@ def attend(world: World, window: int = 0, threads: int = 1) -> list[torch.Tensor
         lengths=rows.lengths.ctypes.data,
         tables=rows.tables.ctypes.data,
         table_offsets=rows.table_offsets.ctypes.data,
-        cache=world.cache.data_ptr(),
+        cache=world.cache.address,
         rows=len(q),
         sequences=len(world.slices),
-        kv_type=KvType.FLOAT32 if shape.dtype is torch.float32 else KvType.BFLOAT16,
+        kv_type=KV_TYPES[shape.dtype],
         block_count=POOL_TOKENS // shape.block_size,
         block_size=shape.block_size,
     )
@@ -101,10 +112,13 @@ def plain(world: World, index: int, window: int) -> torch.Tensor:
     table = np.array(piece.block_table)
     slots = table[positions // shape.block_size] * shape.block_size + positions % shape.block_size
     k, v = (
-        side[slots].double().repeat_interleave(shape.heads // shape.kv_heads, dim=1)
-        for side in world.cache
+        side.read(torch.from_numpy(slots))
+        .double()
+        .repeat_interleave(shape.heads // shape.kv_heads, dim=1)
+        for side in world.cache.layer(0)
     )
-    scores = torch.einsum("rhd,khd->hrk", world.q[index].double(), k) / shape.head_size**0.5
+    q = world.cache.layer(0)[0].query(world.q[index]).double()
+    scores = torch.einsum("rhd,khd->hrk", q, k) / shape.head_size**0.5
     own = torch.arange(piece.start, piece.context_length)[:, None]
     seen = torch.arange(len(positions))[None] <= own
     if window:
@@ -123,16 +137,21 @@ def plain(world: World, index: int, window: int) -> torch.Tensor:
         Shape(heads=3, kv_heads=3, head_size=24, block_size=8),
         Shape(heads=4, kv_heads=1, head_size=80, block_size=32, dtype=torch.bfloat16),
         Shape(heads=2, kv_heads=2, head_size=24, block_size=1, dtype=torch.bfloat16),
+        Shape(dtype=torch.int8),
+        Shape(heads=9, kv_heads=3, head_size=64, dtype=torch.int8),
+        Shape(heads=4, kv_heads=1, head_size=80, block_size=32, dtype=torch.int8),
+        Shape(heads=7, kv_heads=1, head_size=128, block_size=64, dtype=torch.int8),
     ],
     ids=str,
 )
 def test_each_row_sees_its_own_past_and_nothing_else(shape: Shape, window: int) -> None:
     world = make_world(MIXED, shape)
     for index, found in enumerate(attend(world, window)):
-        assert (found - plain(world, index, window)).abs().max() < 3e-6
+        error = (found - plain(world, index, window)).abs().max()
+        assert error < (INT8_TOLERANCE if shape.dtype is torch.int8 else 3e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", KV_TYPES)
 @pytest.mark.parametrize("window", [0, 40])
 def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threads(
     dtype: torch.dtype, window: int
@@ -156,10 +175,14 @@ def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threa
             assert torch.equal(found, expected[piece.start : piece.context_length])
 
 
-def test_nan_reaches_only_rows_that_see_it() -> None:
-    world = make_world(((0, 80), (0, 5)), Shape())
-    block = world.slices[0].block_table[4]
-    world.cache[0, block * 16 + 6] = float("nan")  # the key at position 70
+@pytest.mark.parametrize("dtype", KV_TYPES)
+def test_nan_reaches_only_rows_that_see_it(dtype: torch.dtype) -> None:
+    world = make_world(((0, 80), (0, 5)), Shape(dtype=dtype))
+    keys, _ = world.cache.layer(0)
+    slot = world.slices[0].block_table[4] * 16 + 6  # of position 70
+    poison = torch.zeros(1, world.shape.kv_heads, world.shape.head_size)
+    poison[..., -1] = float("nan")
+    keys.write(torch.tensor([slot]), poison)
     poisoned, healthy = attend(world)
     assert poisoned[:70].isfinite().all()
     assert poisoned[70:].isnan().all()

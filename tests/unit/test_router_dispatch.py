@@ -1,5 +1,6 @@
 """The story of one request: followed to its end, moved when a worker fails, never lost."""
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -12,33 +13,64 @@ from baton.common.errors import (
     Overloaded,
     PromptTooLong,
     Unavailable,
+    WorkerFailed,
 )
 from baton.common.metrics import Metrics
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
+from baton.router.decide import Decision
 from baton.router.dispatch import Dispatcher
+from baton.router.fleet import Heard, WorkerState, WorkerView
+from baton.router.holding import Holding
+from baton.router.picture import Picture
+from baton.router.tally import Tally, Targets
 from baton.router.work import Update, Work
 from prometheus_client import CollectorRegistry
-from support.fake_fleet import LOST, FakeFleet, FakeLinks, HandClock, decode_worker, refused, tokens
+from support.fake_fleet import LOST, FakeLinks, decode_worker, picture_of, refused, tokens
+from support.hand_clock import HandClock
 
 EOS = 9
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
+DRAINING, STARTING = WorkerState.DRAINING, WorkerState.STARTING
 WORK = Work("w", (1, 2, 3), SamplingParams(max_tokens=4), deadline_s=160.0)
 A, B, C, D = (decode_worker(address) for address in "abcd")
 
 
-def dispatcher(links: FakeLinks, fleet: FakeFleet, clock: HandClock | None = None) -> Dispatcher:
+class Fleet:
+    """A picture of workers that the test changes, and whoever waits for them."""
+
+    def __init__(self, *workers: WorkerView) -> None:
+        self.picture: Picture = picture_of(*workers)
+        self.metrics = Metrics(CollectorRegistry(), model_name="m")
+        self.tally = Tally(self.metrics, HandClock(), Targets())
+        self.holding: Holding[Decision] = Holding(self.tally.held)
+
+    def becomes(self, view: WorkerView) -> None:
+        self.picture.hear(Heard(view), 0.0)
+        self.holding.serve()
+
+    async def until_held(self, count: int) -> None:
+        while len(self.holding) != count:  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0)
+
+
+def dispatcher(links: FakeLinks, fleet: Fleet, *, ready_wait_s: float = 5.0) -> Dispatcher:
     return Dispatcher(
-        fleet=fleet,
+        picture=fleet.picture,
+        holding=fleet.holding,
         links=links,
-        clock=clock or HandClock(),
-        metrics=Metrics(CollectorRegistry(), model_name="m"),
+        clock=HandClock(),
+        metrics=fleet.metrics,
+        tally=fleet.tally,
         eos_token_ids=[EOS],
-        ready_wait_s=5.0,
+        ready_wait_s=ready_wait_s,
     )
 
 
-async def ran(links: FakeLinks, fleet: FakeFleet, work: Work = WORK) -> list[Update]:
-    return [update async for update in dispatcher(links, fleet).run(work)]
+async def ran(
+    links: FakeLinks, fleet: Fleet, work: Work = WORK, *, ready_wait_s: float = 5.0
+) -> list[Update]:
+    runs = dispatcher(links, fleet, ready_wait_s=ready_wait_s).run(work)
+    return [update async for update in runs]
 
 
 def token_ids(updates: list[Update]) -> list[int]:
@@ -47,7 +79,7 @@ def token_ids(updates: list[Update]) -> list[int]:
 
 async def test_updates_pass_through_until_the_finish() -> None:
     links = FakeLinks([tokens(5), tokens(6, 7, finish=STOP)])
-    updates = await ran(links, FakeFleet(A))
+    updates = await ran(links, Fleet(A))
     assert token_ids(updates) == [5, 6, 7]
     assert [update.finish for update in updates] == [None, STOP]
     submission = links.tickets[0].submission
@@ -56,7 +88,7 @@ async def test_updates_pass_through_until_the_finish() -> None:
 
 async def test_a_lost_worker_is_replaced_by_another_which_continues() -> None:
     links = FakeLinks([tokens(5), tokens(6), LOST], [tokens(7, 8, finish=LENGTH)])
-    updates = await ran(links, FakeFleet(A, B))
+    updates = await ran(links, Fleet(A, B))
     assert token_ids(updates) == [5, 6, 7, 8]
     first, second = links.tickets
     assert second.submission.output == (5, 6)
@@ -78,7 +110,7 @@ async def test_what_may_succeed_elsewhere_is_tried_elsewhere(
     failure: list[Update] | Unavailable,
 ) -> None:
     links = FakeLinks(failure, [tokens(5, finish=STOP)])
-    assert token_ids(await ran(links, FakeFleet(A, B))) == [5]
+    assert token_ids(await ran(links, Fleet(A, B))) == [5]
     assert len(set(links.addresses)) == 2
 
 
@@ -88,57 +120,143 @@ async def test_what_may_succeed_elsewhere_is_tried_elsewhere(
 async def test_what_would_fail_anywhere_is_not_tried_again(error: InvalidRequest) -> None:
     links = FakeLinks([refused(error)])
     with pytest.raises(type(error)):
-        await ran(links, FakeFleet(A, B))
+        await ran(links, Fleet(A, B))
 
 
 async def test_two_crashes_under_a_request_are_enough() -> None:
     links = FakeLinks([tokens(5), LOST], [tokens(6), LOST])
     with pytest.raises(EngineFailure, match="2 workers went away"):
-        await ran(links, FakeFleet(A, B, C))
+        await ran(links, Fleet(A, B, C))
 
 
 async def test_three_tries_are_the_limit() -> None:
-    links = FakeLinks(*([refused(Draining("no"))] for _ in range(3)))
-    with pytest.raises(Draining):
-        await ran(links, FakeFleet(A, B, C, D))
+    links = FakeLinks(*([refused(Unavailable("no"))] for _ in range(3)))
+    with pytest.raises(Unavailable):
+        await ran(links, Fleet(A, B, C, D))
     assert len(links.addresses) == 3
 
 
+async def test_workers_that_said_they_were_going_are_no_failures() -> None:
+    """However many a rollout takes away under a request."""
+    fleet = Fleet(A, B, C, D)
+    links = FakeLinks(*([tokens(n), LOST] for n in (5, 6, 7, 8)), [tokens(EOS, finish=STOP)])
+    for view in (A, B, C, D):  # said while the request ran there
+        fleet.picture.hear(Heard(replace(view, state=DRAINING)), 0.0)
+        fleet.picture.hear(Heard(view), 0.0)
+    work = replace(WORK, params=SamplingParams(max_tokens=8))
+    asked = asyncio.create_task(ran(links, fleet, work))
+    await fleet.until_held(1)
+    fleet.becomes(decode_worker("e"))
+    assert token_ids(await asked) == [5, 6, 7, 8, EOS]
+
+
+async def test_a_worker_that_failed_under_a_request_is_a_crash_although_it_says_it_goes() -> None:
+    fleet = Fleet(A, B, C)
+    failed = refused(WorkerFailed("broke"))
+    links = FakeLinks([tokens(5), failed], [tokens(6), failed])
+    for view in (A, B, C):
+        fleet.picture.hear(Heard(replace(view, state=DRAINING)), 0.0)
+        fleet.picture.hear(Heard(view), 0.0)
+    with pytest.raises(EngineFailure, match="2 workers went away"):
+        await ran(links, fleet)
+
+
+async def test_refusals_of_draining_workers_do_not_use_up_the_tries() -> None:
+    links = FakeLinks(*([refused(Draining("no"))] for _ in range(3)), [tokens(5, finish=STOP)])
+    assert token_ids(await ran(links, Fleet(A, B, C, D))) == [5]
+    assert len(set(links.addresses)) == 4
+
+
 async def test_overload_of_the_only_worker_is_told_at_once() -> None:
-    fleet = FakeFleet(A)
+    fleet = Fleet(A)
+    asked = asyncio.create_task(ran(FakeLinks([refused(Overloaded("full"))]), fleet))
     with pytest.raises(Overloaded, match="full"):
-        await ran(FakeLinks([refused(Overloaded("full"))]), fleet)
-    assert fleet.waited_s == []
+        await asked
 
 
 async def test_a_worker_that_comes_back_takes_its_request_again() -> None:
-    again = decode_worker("a", incarnation=2)
     links = FakeLinks([tokens(5), LOST], [tokens(6, finish=STOP)])
-    fleet = FakeFleet(A, when_waited=lambda: [again])
-    assert token_ids(await ran(links, fleet)) == [5, 6]
+    fleet = Fleet(A)
+    asked = asyncio.create_task(ran(links, fleet))
+    await fleet.until_held(1)
+    fleet.becomes(decode_worker("a", incarnation=2))
+    assert token_ids(await asked) == [5, 6]
     assert links.addresses == ["a", "a"]
 
 
-async def test_without_a_ready_worker_the_wait_is_short() -> None:
-    fleet = FakeFleet(decode_worker("a", ready=False))
+async def test_without_a_ready_worker_the_wait_is_limited() -> None:
+    fleet = Fleet(decode_worker("a", state=STARTING))
     with pytest.raises(Unavailable, match="no decode worker is ready"):
-        await ran(FakeLinks(), fleet)
-    assert fleet.waited_s == [5.0]
+        await ran(FakeLinks(), fleet, ready_wait_s=0.001)
+    assert len(fleet.holding) == 0
 
 
 async def test_the_wait_never_exceeds_the_deadline() -> None:
-    fleet = FakeFleet()
     with pytest.raises(Unavailable):
-        await ran(FakeLinks(), fleet, replace(WORK, deadline_s=101.5))
-    assert fleet.waited_s == [1.5]
+        await ran(FakeLinks(), Fleet(), replace(WORK, deadline_s=100.001), ready_wait_s=3600.0)
+
+
+async def test_held_requests_are_served_in_order_of_arrival_and_spread() -> None:
+    fleet = Fleet()
+    links = FakeLinks(*([tokens(5, finish=STOP)] for _ in range(4)))
+    runs = dispatcher(links, fleet)
+    asked = []
+    for number in range(4):
+        work = replace(WORK, work_id=f"w{number}")
+        asked.append(asyncio.create_task(anext(runs.run(work))))
+        await fleet.until_held(number + 1)
+    assert fleet.tally.traffic().requests_waiting == 4
+    fleet.picture.hear(Heard(A), 0.0)
+    fleet.becomes(B)
+    await asyncio.gather(*asked)
+    assert [ticket.submission.request_id for ticket in links.tickets] == [
+        *("w0-1", "w1-1", "w2-1", "w3-1")
+    ]
+    assert sorted(links.addresses) == ["a", "a", "b", "b"]  # load counts before it is reported
+
+
+async def test_a_held_request_whose_client_leaves_gives_its_place_up() -> None:
+    fleet, links = Fleet(), FakeLinks([tokens(5, finish=STOP)])
+    leaving = asyncio.create_task(ran(links, fleet))
+    await fleet.until_held(1)
+    staying = asyncio.create_task(ran(links, fleet, replace(WORK, work_id="stays")))
+    await fleet.until_held(2)
+    leaving.cancel()
+    await fleet.until_held(1)
+    fleet.becomes(A)
+    assert token_ids(await staying) == [5]
+    assert links.tickets[0].submission.request_id == "stays-1"
+
+
+async def test_output_is_continued_only_by_the_same_model() -> None:
+    """A worker of another revision would go on with other tokens."""
+    other = replace(B, layout=replace(B.layout, model_revision="next"))
+    links = FakeLinks([tokens(5), LOST], [tokens(6, finish=STOP)])
+    fleet = Fleet(A)
+    asked = asyncio.create_task(ran(links, fleet))
+    await fleet.until_held(1)
+    fleet.becomes(other)
+    await asyncio.sleep(0)
+    assert len(fleet.holding) == 1
+    fleet.becomes(C)
+    assert token_ids(await asked) == [5, 6]
+    assert links.addresses == ["a", "c"]
 
 
 async def test_a_request_that_no_ready_worker_can_hold_does_not_wait() -> None:
     work = replace(WORK, params=SamplingParams(max_tokens=2_000))
-    fleet = FakeFleet(A)
     with pytest.raises(PromptTooLong, match="2003 tokens exceed the 1000"):
-        await ran(FakeLinks(), fleet, work)
-    assert fleet.waited_s == []
+        await ran(FakeLinks(), Fleet(A), work)
+
+
+async def test_a_held_request_that_no_arriving_worker_can_hold_is_told_so() -> None:
+    work = replace(WORK, params=SamplingParams(max_tokens=2_000))
+    fleet = Fleet()
+    asked = asyncio.create_task(ran(FakeLinks(), fleet, work))
+    await fleet.until_held(1)
+    fleet.becomes(A)
+    with pytest.raises(PromptTooLong):
+        await asked
 
 
 @pytest.mark.parametrize(
@@ -153,7 +271,7 @@ async def test_a_worker_that_dies_before_telling_the_finish_is_not_missed(
     output: tuple[int, ...], params: SamplingParams, finish: FinishReason
 ) -> None:
     links = FakeLinks([tokens(*output), LOST])
-    updates = await ran(links, FakeFleet(A, B), replace(WORK, params=params))
+    updates = await ran(links, Fleet(A, B), replace(WORK, params=params))
     assert token_ids(updates) == list(output)
     assert updates[-1].finish is finish
     assert len(links.tickets) == 1
@@ -162,7 +280,7 @@ async def test_a_worker_that_dies_before_telling_the_finish_is_not_missed(
 async def test_an_ignored_end_of_sequence_is_no_finish() -> None:
     work = replace(WORK, params=replace(WORK.params, ignore_eos=True))
     links = FakeLinks([tokens(5, EOS), LOST], [tokens(6, finish=STOP)])
-    assert token_ids(await ran(links, FakeFleet(A, B), work)) == [5, EOS, 6]
+    assert token_ids(await ran(links, Fleet(A, B), work)) == [5, EOS, 6]
 
 
 async def test_what_the_first_update_tells_is_told_once() -> None:
@@ -171,7 +289,7 @@ async def test_what_the_first_update_tells_is_told_once() -> None:
     first = replace(tokens(5), cached_tokens=2, prompt_logprobs=echo)
     again = replace(tokens(6, finish=STOP), cached_tokens=3, prompt_logprobs=echo)
     links = FakeLinks([first, LOST], [again])
-    updates = await ran(links, FakeFleet(A, B), work)
+    updates = await ran(links, Fleet(A, B), work)
     assert [update.cached_tokens for update in updates] == [2, None]
     assert [update.prompt_logprobs for update in updates] == [echo, ()]
     assert links.tickets[1].submission.params.prompt_logprobs is None  # not computed again
@@ -179,7 +297,7 @@ async def test_what_the_first_update_tells_is_told_once() -> None:
 
 async def test_leaving_early_cancels_the_work() -> None:
     links = FakeLinks([tokens(5)])
-    async with aclosing(dispatcher(links, FakeFleet(A)).run(WORK)) as updates:
+    async with aclosing(dispatcher(links, Fleet(A)).run(WORK)) as updates:
         await anext(updates)
         assert not links.tickets[0].cancelled
     assert links.tickets[0].cancelled
@@ -188,11 +306,21 @@ async def test_leaving_early_cancels_the_work() -> None:
 async def test_a_workers_deadline_is_the_requests() -> None:
     links = FakeLinks([tokens(5), Update(finish=FinishReason.DEADLINE)])
     with pytest.raises(DeadlineExceeded):
-        await ran(links, FakeFleet(A, B))
+        await ran(links, Fleet(A, B))
 
 
 async def test_work_that_is_late_already_is_not_submitted() -> None:
     links = FakeLinks()
     with pytest.raises(DeadlineExceeded):
-        await ran(links, FakeFleet(A), replace(WORK, deadline_s=99.0))
+        await ran(links, Fleet(A), replace(WORK, deadline_s=99.0))
     assert links.addresses == []
+
+
+async def test_what_ran_is_told_for_scaling() -> None:
+    fleet = Fleet(A, B)
+    first = replace(tokens(5), cached_tokens=2)
+    await ran(FakeLinks([first, LOST], [tokens(6, finish=STOP)]), fleet)
+    traffic = fleet.tally.traffic()
+    assert (traffic.requests_arrived, traffic.requests_ended, traffic.requests_running) == (1, 1, 0)
+    assert (traffic.prompt_tokens_arrived, traffic.prompt_tokens_cached) == (3, 2)
+    assert traffic.output_tokens == 2

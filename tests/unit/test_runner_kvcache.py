@@ -1,13 +1,16 @@
 """The KV cache's bytes: their order, their size, and what a wrong payload does."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from baton.common.errors import TransferCorrupt
+from baton.common.errors import ConfigError, TransferCorrupt
 from baton.engine.kvcache import PagedKvCache
 from support.random_model import CONFIG
 
-LAYERS, SLOTS, KV_HEADS, HEAD_SIZE = CONFIG.layers, 4, CONFIG.kv_heads, CONFIG.head_size
+LAYERS, SLOTS, KV_HEADS, HEAD_SIZE = CONFIG.layers, 16, CONFIG.kv_heads, CONFIG.head_size
 
 
 def make_cache(dtype: torch.dtype = torch.float32, *, filled: bool = False) -> PagedKvCache:
@@ -16,7 +19,8 @@ def make_cache(dtype: torch.dtype = torch.float32, *, filled: bool = False) -> P
         generator = torch.Generator().manual_seed(0)
         for layer in range(LAYERS):
             for side in cache.layer(layer):
-                side.copy_(torch.randn(side.shape, generator=generator))
+                vectors = torch.randn(10 * SLOTS, KV_HEADS, HEAD_SIZE, generator=generator)
+                side.write(torch.arange(10 * SLOTS), vectors)
     return cache
 
 
@@ -26,21 +30,63 @@ def test_a_payload_is_layer_side_block_slot_head_dim() -> None:
     payload = np.frombuffer(cache.read_blocks(ids), np.float32)
     shaped = payload.reshape(LAYERS, 2, len(ids), SLOTS, KV_HEADS, HEAD_SIZE)
     for layer in range(LAYERS):
-        for side, tensor in enumerate(cache.layer(layer)):
+        for side, held in enumerate(cache.layer(layer)):
             for place, block in enumerate(ids):
-                rows = tensor[block * SLOTS : (block + 1) * SLOTS].numpy()
+                rows = held.read(torch.arange(block * SLOTS, (block + 1) * SLOTS)).numpy()
                 assert np.array_equal(shaped[layer, side, place], rows)
 
 
-@pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 4), (torch.bfloat16, 2)])
-def test_block_bytes_count_all_layers_and_both_sides(dtype: torch.dtype, width: int) -> None:
+def test_a_payload_of_levels_lies_as_the_kernels_read_it() -> None:
+    cache = make_cache(torch.int8, filled=True)
+    sides = np.frombuffer(cache.read_blocks([7, 2]), np.uint8).reshape(LAYERS, 2, 2, -1)
+    levels, scales = np.split(sides, [SLOTS * KV_HEADS * HEAD_SIZE], axis=-1)
+    worth = np.ascontiguousarray(scales).view(np.float32).reshape(LAYERS, 2, 2, KV_HEADS, SLOTS)
+    keys = levels[:, 0].reshape(LAYERS, 2, KV_HEADS, HEAD_SIZE // 4, SLOTS, 4).astype(int) - 128
+    values = levels[:, 1].view(np.int8).reshape(LAYERS, 2, KV_HEADS, SLOTS // 2, HEAD_SIZE, 2)
+    for layer, slot, head in itertools.product(range(LAYERS), range(SLOTS), range(KV_HEADS)):
+        for side, own in (
+            (0, keys[layer, 0, head, :, slot].reshape(-1)),
+            (1, values[layer, 0, head, slot // 2, :, slot % 2]),
+        ):
+            vector = cache.layer(layer)[side].read(torch.tensor([7 * SLOTS + slot]))[0, head]
+            assert np.abs(own).max() == 127
+            own = own.astype(np.float32) * worth[layer, side, 0, head, slot]
+            assert np.array_equal(own, vector.numpy())
+
+
+def test_blocks_and_heads_that_8_bits_cannot_hold_are_refused_with_both_reasons() -> None:
+    config = replace(CONFIG, head_size=24)
+    with pytest.raises(ConfigError, match=r"block_size is 8.*heads of 24 values"):
+        PagedKvCache(config, block_count=4, block_size=8, dtype=torch.int8)
+    PagedKvCache(config, block_count=4, block_size=8, dtype=torch.bfloat16)
+
+
+def test_levels_err_by_half_a_step_of_their_own_vector() -> None:
+    cache = make_cache(torch.int8)
+    keys, _ = cache.layer(0)
+    sizes = torch.tensor([1e-6, 1.0, 300.0, 0.0])[:, None, None]
+    vectors = torch.randn(4, KV_HEADS, HEAD_SIZE) * sizes
+    keys.write(torch.tensor([9, 3, 30, 11]), vectors)
+    error = (keys.read(torch.tensor([9, 3, 30, 11])) - vectors).abs()
+    assert (error <= vectors.abs().amax(-1, keepdim=True) / 127 * 0.50001).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "vector_bytes"),
+    [
+        (torch.float32, 4 * HEAD_SIZE),
+        (torch.bfloat16, 2 * HEAD_SIZE),
+        (torch.int8, HEAD_SIZE + 4),
+    ],
+)
+def test_block_bytes_count_all_layers_and_both_sides(dtype: torch.dtype, vector_bytes: int) -> None:
     cache = make_cache(dtype)
-    assert cache.block_bytes == LAYERS * 2 * SLOTS * KV_HEADS * HEAD_SIZE * width
+    assert cache.block_bytes == LAYERS * 2 * SLOTS * KV_HEADS * vector_bytes
     assert len(cache.read_blocks([1, 5])) == 2 * cache.block_bytes
     assert cache.read_blocks([]) == b""
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 def test_blocks_written_elsewhere_are_the_blocks_read(dtype: torch.dtype) -> None:
     source, target = make_cache(dtype, filled=True), make_cache(dtype)
     target.write_blocks([0, 8, 3], source.read_blocks([4, 1, 6]))

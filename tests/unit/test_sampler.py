@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from baton.engine.batch import SampleRequest
-from baton.engine.noise import gumbel
+from baton.engine.noise import Noise
 from baton.engine.params import SamplingParams, TokenSample
-from baton.engine.sampler import DRAW_ROWS_MAX, RowSample, sample_rows
+from baton.engine.sampler import RowSample, draw, sample_rows
 
 VOCAB = 50
 EOS = 4
@@ -71,7 +72,7 @@ def test_greedy_and_drawn_rows_share_a_batch() -> None:
 def test_a_draw_is_the_largest_sum_of_logit_and_noise() -> None:
     logits = rows(1)
     for position in range(40):
-        sums = logits[0].double().numpy() / 0.7 + gumbel(9, position, VOCAB)
+        sums = logits[0].double().numpy() / 0.7 + Noise(9, position, VOCAB).at(np.arange(VOCAB))
         wanted = request(seed=9, temperature=0.7, output=(0,) * position)
         assert chosen(logits, wanted) == [int(sums.argmax())]
 
@@ -108,12 +109,25 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
     assert len(set(flat)) > 20
 
 
-def test_more_drawn_rows_than_are_drawn_at_once() -> None:
-    count = DRAW_ROWS_MAX * 2 + 3
-    logits = rows(count)
-    requests = [request(seed=seed) for seed in range(count)]
-    alone = [chosen(logits[row : row + 1], requests[row])[0] for row in range(count)]
-    assert chosen(logits, *requests) == alone
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 20.0])
+@pytest.mark.parametrize("kept", [1.0, 0.01])
+def test_the_tokens_that_are_not_looked_at_could_not_have_won(spread: float, kept: float) -> None:
+    generator = np.random.default_rng(1)
+    vocab = 20_000
+    for seed in range(30):
+        row = (generator.standard_normal(vocab) * spread).astype(np.float32)
+        row[generator.random(vocab) > kept] = -np.inf
+        sums = row + Noise(seed, 5, vocab).at(np.arange(vocab))
+        assert draw(row, seed, 5) == sums.argmax()
+
+
+def test_the_noise_of_a_token_has_the_same_bits_among_few_and_many() -> None:
+    noise, few = Noise(2**63, 11, 999), np.array([0, 17, 500, 998])
+    every = noise.at(np.arange(999))
+    assert np.array_equal(noise.at(few), every[few])
+    for border in (-3.0, 0.0, 4.0):
+        assert set(np.flatnonzero(every > border)) <= set(noise.above(border))
+        assert (every[noise.above(border)] > border - 1e-6).all()
 
 
 def test_low_temperature_sharpens_and_high_temperature_flattens() -> None:

@@ -8,7 +8,7 @@ import tokenizers
 from baton.common.errors import InvalidRequest, ModelFileError
 from baton.model.fetch import LocalModel
 from baton.model.pretokenizers import WORD_CUTS
-from baton.model.tokenizer import Tokenizer, load_tokenizer
+from baton.model.tokenizer import Tokenizer, load_eos_token_ids, load_tokenizer
 from support.gguf_files import Value, bpe_keys, write_gguf_file
 from support.multilingual import TEXTS
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
@@ -148,6 +148,8 @@ def test_every_end_token_is_known(tmp_path: Path, gpt2_keys: dict[str, Value]) -
     keys |= {"tokenizer.ggml.eot_token_id": 6, "tokenizer.ggml.eom_token_id": 7}
     ours = load(tmp_path, keys)
     assert ours.eos_token_ids == (5, 6, 7, 0, 2)
+    # A worker asks without building a tokenizer.
+    assert load_eos_token_ids(LocalModel(tmp_path / "m.gguf", "0")) == ours.eos_token_ids
     assert ours.bos_token_id is None
     assert ours.bos_token == ""
 

@@ -1,5 +1,7 @@
 """What a watcher is told: everything once, merged when it is slow, never without bound."""
 
+import pytest
+from baton.common.errors import Draining, Overloaded
 from baton.engine.costmodel import CostModel
 from baton.engine.messages import EngineLoad, StepReport
 from baton.engine.stepshape import decode_shape
@@ -105,14 +107,27 @@ def test_state_is_told_as_it_is() -> None:
     assert hub.event(watcher, 1).state == worker_pb2.WORKER_STATE_READY
     life.advance(WorkerEvent.DRAIN)
     assert hub.event(watcher, 2).state == worker_pb2.WORKER_STATE_DRAINING
+    life.advance(WorkerEvent.FAIL)
+    assert hub.event(watcher, 3).state == worker_pb2.WORKER_STATE_DRAINING
 
 
 def test_there_is_a_limit_to_watchers() -> None:
     hub = new_hub()
     watchers = [opened(hub) for _ in range(WATCHERS_MAX)]
-    assert hub.open() is None
+    with pytest.raises(Overloaded):
+        hub.open()
     hub.close(watchers[0])
-    assert hub.open() is not None
+    hub.open()
+
+
+def test_the_end_wakes_every_reader_and_lets_no_new_one_in() -> None:
+    hub = new_hub()
+    reader, other = opened(hub), opened(hub)
+    hub.end()
+    assert reader.ended
+    assert other.ended
+    with pytest.raises(Draining):
+        hub.open()
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.booleans()), max_size=40))

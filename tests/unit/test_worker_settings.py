@@ -6,6 +6,7 @@ import pytest
 from baton.common.config import read_settings
 from baton.common.errors import ConfigError
 from baton.engine.quant.quantization import Quantization
+from baton.rpc.identity_files import TlsFiles
 from baton.worker.settings import WorkerSettings
 
 NEEDED = ["--port", "7001", "--model", "file:///m.gguf", "--model-name", "m"]
@@ -30,6 +31,15 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         read("--block-size", "0", "--threads", "many", "--colour", "red")
     assert len(raised.value.problems) == 4  # --colour and its value are two unknown words
+
+
+def test_certificates_need_their_name_and_the_name_its_certificates() -> None:
+    assert read().tls is None
+    secured = read("--tls-dir", "/tls", "--tls-name", "m.default.baton")
+    assert secured.tls == TlsFiles(Path("/tls"), "m.default.baton")
+    for alone in (("--tls-dir", "/tls"), ("--tls-name", "m.default.baton")):
+        with pytest.raises(ConfigError, match="tls_dir and tls_name"):
+            read(*alone)
 
 
 def test_a_budget_below_the_batch_is_refused() -> None:

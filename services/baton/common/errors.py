@@ -10,6 +10,7 @@ OpenAI's error object, the gRPC edge renders `grpc_status`, and both read the sa
     +-- Unavailable               the same request may succeed elsewhere or later (503, retryable)
     |   +-- Overloaded            a bounded queue is full (429, retryable)
     |   +-- Draining              the worker takes no new work (503, retryable)
+    |   +-- WorkerFailed          the worker broke while it ran the request (503, retryable)
     +-- DeadlineExceeded          the request's one deadline passed (504)
     +-- Cancelled                 the caller went away (499)
     +-- LayoutMismatch            two workers hold KV in different layouts (409)
@@ -71,6 +72,12 @@ class Overloaded(Unavailable):
 
 class Draining(Unavailable):
     code = "draining"
+
+
+class WorkerFailed(Unavailable):
+    """Unlike the rest of its branch it may be the request's doing: routers count it as a crash."""
+
+    code = "worker_failed"
 
 
 class DeadlineExceeded(BatonError):

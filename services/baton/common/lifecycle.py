@@ -16,6 +16,20 @@ SIGNALLED_EXIT_BASE = 128  # the shell's convention: 128 + signal number
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def leave_on_signals(signals: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
+    """Until `Shutdown.install` takes over, a signal ends the process at once.
+
+    The default does so too, except for process 1 of a container, whom the kernel spares: it would
+    sleep through its whole grace period.
+    """
+    for number in signals:
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, _: object) -> None:
+    os._exit(SIGNALLED_EXIT_BASE + number)
+
+
 class Shutdown:
     """Whether this process was asked to stop. Lives on one event loop."""
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable
 import grpc.aio
 
 from baton.common.errors import Draining
+from baton.common.registry import DECODE_TABLE
 from baton.decode.stream import RouterStream
 from baton.rpc.channels import Channels
 from baton.rpc.server import errors_to_status
@@ -27,8 +28,9 @@ that far behind is frozen; it will resubmit what it still wants."""
 class DecodeService(decode_pb2_grpc.DecodeServicer):
     def __init__(self, parts: WorkerParts, *, outbox_frames_max: int = OUTBOX_FRAMES_MAX) -> None:
         self._parts = parts
+        parts.metrics.declare(spec.name for spec in DECODE_TABLE)
         self._outbox_frames_max = outbox_frames_max
-        self._channels = Channels()
+        self._channels = Channels(parts.tls)
         self._streams: set[RouterStream] = set()
         self._stream_numbers = itertools.count()
 

@@ -77,6 +77,8 @@ class RouterStream:
         try:
             async for command in commands:
                 self.handle(command)
+        except InvalidRequest as error:  # not a command: what comes after it means nothing either
+            self.fail(error)
         finally:
             self.finish()
 

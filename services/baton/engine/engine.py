@@ -65,7 +65,9 @@ class Engine:
             self._scheduler.commit(planned, results)
         added, removed = self._pool.take_changes()
         events, load = self._scheduler.take_events(), self._scheduler.load()
-        return StepReport(events, added, removed, load, shape)
+        return StepReport(
+            events, added, removed, load, shape, admitted=self._scheduler.take_admitted()
+        )
 
     def has_work(self) -> bool:
         """Whether a step may have something to compute, reserve or report."""

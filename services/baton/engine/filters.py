@@ -1,21 +1,26 @@
-"""What a request does to its logits before a token is drawn: edits of single rows, filters of many.
+"""What a request does to its row of logits before a token is drawn: edits, then filters.
 
 Knows logits and parameters; draws nothing. Order and meaning are vLLM's: logit_bias, min_tokens,
 repetition, frequency and presence penalty; then temperature, min_p, top_k, top_p. Where tokens tie
 at the border of a filter, all of them stay, so the outcome never hangs on a sort's order.
 """
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from baton.engine.batch import SampleRequest
 from baton.engine.params import SamplingParams
 
 NEVER = float("-inf")
-# The nucleus is nearly always within the likeliest thousand tokens, found 6 times faster than by a
-# sort of a 50k vocabulary; a row whose nucleus is wider is sorted in full.
-NUCLEUS_CANDIDATES = 1024
+# What a filter keeps nearly always lies within a factor of e**12 of the likeliest token: some
+# hundreds of 50k, found in one pass. Where it does not, all tokens are looked at.
+LIKELY_NATS = 12.0
+
+Row = NDArray[np.float32]
 
 
 def needs_edit(request: SampleRequest) -> bool:
@@ -50,69 +55,53 @@ def _penalise(
         row[used] -= params.frequency_penalty * counts + params.presence_penalty
 
 
-def filter_rows(logits: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tensor:
-    """[R, vocab] -> logits divided by the temperatures, -inf where a filter drops a token."""
-    temperatures = torch.tensor([p.temperature for p in params]).unsqueeze(1)
-    scaled = logits / temperatures
-    _min_p(scaled, params)
-    _top_k(scaled, params)
-    _top_p(scaled, params)
+def filter_row(row: Row, params: SamplingParams) -> Row:
+    """[vocab] -> logits divided by the temperature, -inf where a filter drops a token."""
+    scaled = row / np.float32(params.temperature)
+    if params.min_p > 0.0:
+        _min_p(scaled, params.min_p)
+    if 0 < params.top_k < len(scaled):
+        _top_k(scaled, params.top_k)
+    if params.top_p < 1.0:
+        _top_p(scaled, params.top_p)
     return scaled
 
 
-def _min_p(scaled: torch.Tensor, params: Sequence[SamplingParams]) -> None:
+def _min_p(scaled: Row, share: float) -> None:
     """Drop tokens less likely than min_p times the likeliest."""
-    rows = [row for row, p in enumerate(params) if p.min_p > 0.0]
-    if not rows:
-        return
-    ratios = torch.tensor([params[row].min_p for row in rows]).log()
-    chosen = scaled[rows]
-    border = chosen.amax(-1) + ratios
-    scaled[rows] = chosen.masked_fill_(chosen < border[:, None], NEVER)
+    _drop_below(scaled, scaled, scaled.max() + np.log(np.float32(share)))
 
 
-def _top_k(scaled: torch.Tensor, params: Sequence[SamplingParams]) -> None:
+def _top_k(scaled: Row, count: int) -> None:
     """Drop tokens less likely than the k-th likeliest."""
-    vocab = scaled.shape[1]
-    rows = [row for row, p in enumerate(params) if 0 < p.top_k < vocab]
-    if not rows:
-        return
-    counts = torch.tensor([params[row].top_k for row in rows])
-    chosen = scaled[rows]
-    best = chosen.topk(int(counts.max())).values
-    border = best.gather(1, counts[:, None] - 1)
-    scaled[rows] = chosen.masked_fill_(chosen < border, NEVER)
+    likely = _at_least(scaled, scaled.max() - np.float32(LIKELY_NATS))
+    if len(likely) < count:
+        likely = scaled
+    _drop_below(scaled, scaled, np.partition(likely, -count)[-count])
 
 
-def _top_p(scaled: torch.Tensor, params: Sequence[SamplingParams]) -> None:
+def _top_p(scaled: Row, mass: float) -> None:
     """Keep the fewest likeliest tokens whose probabilities sum to top_p or more."""
-    rows = [row for row, p in enumerate(params) if p.top_p < 1.0]
-    if not rows:
-        return
-    chosen = scaled[rows]
-    probabilities = chosen.softmax(-1)
-    masses = torch.tensor([params[row].top_p for row in rows], dtype=torch.float64)
-    border = _nucleus_border(probabilities, masses)
-    scaled[rows] = chosen.masked_fill_(probabilities < border[:, None], NEVER)
+    probabilities = torch.from_numpy(scaled).softmax(-1).numpy()
+    likely = _at_least(probabilities, probabilities.max() * np.float32(math.exp(-LIKELY_NATS)))
+    border = _nucleus_border(likely, mass)
+    if border is None:  # sums round: even all tokens may miss a mass near 1, and then all stay
+        border = _nucleus_border(probabilities, mass)
+    if border is not None:
+        _drop_below(scaled, probabilities, border)
 
 
-def _nucleus_border(probabilities: torch.Tensor, masses: torch.Tensor) -> torch.Tensor:
-    """[R] the probability of the least likely token of each row's nucleus."""
-    vocab = probabilities.shape[1]
-    best = probabilities.topk(min(NUCLEUS_CANDIDATES, vocab)).values
-    border, complete = _border_within(best, masses)
-    wide = (~complete).nonzero().flatten()
-    if len(wide) and best.shape[1] < vocab:
-        ordered = probabilities[wide].sort(-1, descending=True).values
-        border[wide] = _border_within(ordered, masses[wide])[0]
-    return border
+def _nucleus_border(probabilities: Row, mass: float) -> np.float32 | None:
+    """The least likely token's of the nucleus; None where these do not sum up to `mass`."""
+    ordered = -np.sort(-probabilities)
+    kept = int(np.count_nonzero(np.cumsum(ordered, dtype=np.float64) < mass)) + 1
+    return np.float32(ordered[kept - 1]) if kept <= len(ordered) else None
 
 
-def _border_within(
-    ordered: torch.Tensor, masses: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """From descending probabilities [R, n]: each row's border, and whether it lies within n."""
-    sums = ordered.double().cumsum(-1)
-    kept = (sums < masses[:, None]).sum(-1, keepdim=True) + 1
-    last = kept.clamp(max=ordered.shape[1]) - 1
-    return ordered.gather(1, last).squeeze(1), kept.squeeze(1) <= ordered.shape[1]
+def _drop_below(scaled: Row, measure: Row, border: np.float32) -> None:
+    np.copyto(scaled, np.float32(NEVER), where=measure < border)
+
+
+def _at_least(values: Row, border: np.float32) -> Row:
+    # a third of the time that values[values >= border] takes
+    return values.take(np.flatnonzero(values >= border))

@@ -15,6 +15,7 @@ from baton.engine.request import Phase, Request
 class Ledger:
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.admitted: list[str] = []  # ids, in the order they were given blocks
         self.steps = 0
         self.preemptions = 0
         self.prefix_tokens_queried = 0
@@ -53,8 +54,26 @@ class Ledger:
         events, self.events = tuple(self.events), []
         return events
 
+    def admit(self, request: Request) -> None:
+        """A request has its blocks; `computed` says how much of it the prefix cache held."""
+        self.admitted.append(request.request_id)
+        if request.cached_tokens is None:
+            request.cached_tokens = min(request.computed, len(request.prompt))
+            self.prefix_tokens_queried += request.length
+            self.prefix_tokens_found += request.computed
+
+    def take_admitted(self) -> tuple[str, ...]:
+        admitted, self.admitted = tuple(self.admitted), []
+        return admitted
+
     def load(
-        self, *, running: int, waiting: int, blocks_used: int, prefill_tokens_waiting: int
+        self,
+        *,
+        running: int,
+        waiting: int,
+        blocks_used: int,
+        prefill_tokens_waiting: int,
+        awaiting_kv: int,
     ) -> EngineLoad:
         return EngineLoad(
             running,
@@ -67,6 +86,7 @@ class Ledger:
             self.prefix_tokens_found,
             self.guesses_made,
             self.guesses_accepted,
+            awaiting_kv,
         )
 
     def audit(

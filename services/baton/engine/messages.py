@@ -118,6 +118,7 @@ class EngineLoad:
     prefix_tokens_found: int = 0  # since start: those of them that the prefix cache held
     guesses_made: int = 0  # since start, by speculation
     guesses_accepted: int = 0  # since start: those of them that were right
+    awaiting_kv: int = 0  # requests with blocks whose KV is on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +130,4 @@ class StepReport:
     blocks_removed: tuple[bytes, ...]  # ids that left it
     load: EngineLoad
     shape: StepShape | None = None  # of the model step this turn ran; None: it ran none
+    admitted: tuple[str, ...] = ()  # ids of requests that were given blocks; again when preempted

@@ -25,10 +25,8 @@ class Rows:
     firsts: tuple[int, ...]  # the first row of each slice, in the order of the batch
 
 
-def flatten(
-    slices: Sequence[BatchSlice], *, block_size: int, window: int | None, dtype: torch.dtype
-) -> Rows:
-    """`window`: of the model's sliding layers, if it has any; `dtype`: of the KV cache."""
+def flatten(slices: Sequence[BatchSlice], *, block_size: int, window: int | None) -> Rows:
+    """`window`: of the model's sliding layers, if it has any."""
     # one-row slices first, longest context first: attention gathers ranges of rows of like length
     order = sorted(
         range(len(slices)),
@@ -47,7 +45,7 @@ def flatten(
         tokens=torch.from_numpy(tokens),
         positions=torch.from_numpy(np.repeat(starts, lengths) + offsets),
         plan=plan_attention(
-            Sequences(starts, lengths, tables), block_size=block_size, window=window, dtype=dtype
+            Sequences(starts, lengths, tables), block_size=block_size, window=window
         ),
         firsts=tuple(in_batch_order.tolist()),
     )

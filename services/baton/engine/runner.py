@@ -17,9 +17,9 @@ from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.build import build_step_model
 from baton.engine.models.steps import HiddenRows, StepModel
 from baton.engine.params import TokenSample
-from baton.engine.quant.linear import kv_dtype
+from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name
 from baton.engine.quant.quantization import Quantization
-from baton.engine.sampler import NOT_FINITE, RawLogprobs, RowSample, finite_rows, sample_rows
+from baton.engine.sampler import NOT_FINITE, RawLogprobs, RowSample, sample_rows
 from baton.engine.weights.open import open_weights
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel
@@ -71,7 +71,8 @@ class TorchRunner:
         wanted = [_draws(slices[index]) for index in asked]
         ends = [rows.firsts[index] + len(slices[index].token_ids) for index in asked]
         heads = [end - back for end, row in zip(ends, wanted, strict=True) for back in _from(row)]
-        drawn = sample_rows(self._decoder.logits(rows.hidden[heads]), list(chain(*wanted)))
+        logits = self._decoder.logits(rows.hidden[heads])
+        drawn = sample_rows(logits, list(chain(*wanted)), self._decoder.best)
         first = 0
         for index, row in zip(asked, wanted, strict=True):
             error, samples = _agreed(slices[index], drawn[first : first + len(row)])
@@ -87,7 +88,7 @@ class TorchRunner:
         for first in range(0, len(piece.next_token_ids), SCORED_ROWS_MAX):
             following = piece.next_token_ids[first : first + SCORED_ROWS_MAX]
             logits = self._decoder.logits(hidden[first : first + len(following)])
-            if not all(finite_rows(logits)):
+            if not all(self._decoder.best(logits).finite):
                 return SliceResult(error=NOT_FINITE)
             raw = RawLogprobs(logits, [piece.prompt_logprobs] * len(following))
             scored += [raw.sample(row, token) for row, token in enumerate(following)]
@@ -135,6 +136,7 @@ def build_runner(
     block_count: int,
     block_size: int,
     threads: int,
+    kv: KvCacheDtype = KvCacheDtype.AUTO,
     kernels: Kernels = Kernels.AUTO,
     kernel_cache_dir: Path | None = None,
 ) -> TorchRunner:
@@ -143,18 +145,21 @@ def build_runner(
     `threads` compute the steps: more than the cores at hand collapses throughput. Beside our
     kernels torch, whose count is the whole process's, keeps to one: it only samples.
     """
-    library = choose_library(kernels, quantization, kernel_cache_dir)
+    library = choose_library(kernels, quantization, kernel_cache_dir, kv=kv)
     torch.set_num_threads(threads)
     with open_weights(model, config) as source:
         decoder = build_step_model(source, config, quantization, library=library, threads=threads)
     torch.set_num_threads(1 if library else threads)
-    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size))
+    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))
 
 
 def empty_cache(
-    config: ModelConfig, quantization: Quantization, block_count: int, block_size: int
+    config: ModelConfig,
+    quantization: Quantization,
+    block_count: int,
+    block_size: int,
+    kv: KvCacheDtype = KvCacheDtype.AUTO,
 ) -> PagedKvCache:
-    """A cache of the type the scheme computes with."""
-    return PagedKvCache(
-        config, block_count=block_count, block_size=block_size, dtype=kv_dtype(quantization)
-    )
+    """A cache of the type the scheme computes with, or of the one asked for."""
+    dtype = getattr(torch, kv_dtype_name(quantization, kv))
+    return PagedKvCache(config, block_count=block_count, block_size=block_size, dtype=dtype)

@@ -5,19 +5,21 @@ the one whose logit and Gumbel noise sum highest, so two workers or batches whos
 the last bits agree on all but a vanishing share of draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from baton.engine.batch import SampleRequest
-from baton.engine.filters import NEVER, edit_row, filter_rows, needs_edit
-from baton.engine.noise import gumbel
+from baton.engine.filters import NEVER, Row, edit_row, filter_row, needs_edit
+from baton.engine.models.steps import BestTokens, best_tokens
+from baton.engine.noise import Noise
 from baton.engine.params import TokenLogprob, TokenSample
 
-# Rows drawn at once: a row of 128k tokens takes some 3 MB of float32 and float64 temporaries.
-DRAW_ROWS_MAX = 32
+# Tokens within a factor of e**8 of the likeliest are tried first; of all others only those whose
+# noise could lift them above the best of these: some tens of 50k.
+TRIED_NATS = 8.0
 
 NOT_FINITE = "the model's logits are not finite"
 NOTHING_LEFT = "the sampling parameters leave no token"
@@ -31,67 +33,66 @@ class RowSample:
     error: str | None = None
 
 
-def sample_rows(logits: torch.Tensor, requests: Sequence[SampleRequest]) -> list[RowSample]:
+def sample_rows(
+    logits: torch.Tensor,
+    requests: Sequence[SampleRequest],
+    best: Callable[[torch.Tensor], BestTokens] = best_tokens,
+) -> list[RowSample]:
     """[R, vocab] float32, one row per request -> one token, or a fault of its row, each.
 
-    Overwrites `logits`. Logprobs are of the raw distribution, before any parameter.
+    Overwrites `logits`. Logprobs are of the raw distribution, before any parameter. `best` finds
+    the likeliest token of each row.
     """
-    finite = finite_rows(logits)
+    likeliest = best(logits)
     scored = [row for row, request in enumerate(requests) if request.params.logprobs is not None]
     raw = RawLogprobs(logits[scored], [requests[row].params.logprobs or 0 for row in scored])
-    for row, request in enumerate(requests):
-        if needs_edit(request):
-            edit_row(logits[row], request)
     results = []
-    for row, token in enumerate(_choose(logits, requests)):
-        if not finite[row]:
+    for row, request in enumerate(requests):
+        if not likeliest.finite[row]:
             results.append(RowSample(error=NOT_FINITE))
-        elif token is None:
+            continue
+        token = _choose(logits[row], request, likeliest.token_ids[row])
+        if token is None:
             results.append(RowSample(error=NOTHING_LEFT))
-        elif requests[row].params.logprobs is None:
+        elif request.params.logprobs is None:
             results.append(RowSample(sample=TokenSample(token)))
         else:
             results.append(RowSample(sample=raw.sample(scored.index(row), token)))
     return results
 
 
-def _choose(logits: torch.Tensor, requests: Sequence[SampleRequest]) -> list[int | None]:
-    """A token per row; None where every token is forbidden."""
-    tokens: list[int | None] = [None] * len(requests)
-    greedy = [row for row, request in enumerate(requests) if request.params.greedy]
-    if greedy:
-        best = (logits if len(greedy) == len(requests) else logits[greedy]).max(-1)
-        _place(tokens, greedy, best.indices, best.values > NEVER)  # ties: max takes the lowest id
-    drawn = [row for row, request in enumerate(requests) if not request.params.greedy]
-    for first in range(0, len(drawn), DRAW_ROWS_MAX):
-        rows = drawn[first : first + DRAW_ROWS_MAX]
-        _place(tokens, rows, *_draw(logits[rows], [requests[row] for row in rows]))
-    return tokens
+def _choose(logits: torch.Tensor, request: SampleRequest, likeliest: int) -> int | None:
+    """[vocab] -> a token; None where every token is forbidden. `likeliest`: before any edit."""
+    edited = needs_edit(request)
+    if edited:
+        edit_row(logits, request)
+    row: Row = logits.numpy()
+    if not request.params.greedy:
+        return draw(filter_row(row, request.params), request.params.seed, request.position)
+    token = int(row.argmax()) if edited else likeliest  # ties: the lowest id either way
+    return token if row[token] > NEVER else None
 
 
-def _place(
-    tokens: list[int | None], rows: list[int], found: torch.Tensor, valid: torch.Tensor
-) -> None:
-    for row, token, usable in zip(rows, found.tolist(), valid.tolist(), strict=True):
-        tokens[row] = token if usable else None
+def draw(row: Row, seed: int, position: int) -> int | None:
+    """[vocab] -> the token whose logit and noise sum highest, the lowest of equals; None of none.
 
-
-def _draw(
-    logits: torch.Tensor, requests: Sequence[SampleRequest]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """[R, vocab] -> [R] token ids, and whether the row had any token to draw."""
-    filtered = filter_rows(logits, [request.params for request in requests])
-    noise = np.stack(
-        [gumbel(request.params.seed, request.position, logits.shape[1]) for request in requests]
-    )
-    best = torch.from_numpy(noise).add_(filtered).max(-1)
-    return best.indices, best.values > NEVER
-
-
-def finite_rows(logits: torch.Tensor) -> list[bool]:
-    """Whether each row [vocab] is free of NaN and infinities: either would show in its sum."""
-    flags: list[bool] = torch.isfinite(logits.sum(-1)).tolist()
-    return flags
+    Looks at few tokens' noise: one that is `x` less likely than another needs `x` more.
+    """
+    top = float(row.max())
+    if top == NEVER:
+        return None
+    border = top - TRIED_NATS
+    noise = Noise(seed, position, len(row))
+    tried = np.flatnonzero(row >= border)
+    sums = row[tried] + noise.at(tried)
+    winner, highest = int(tried[sums.argmax()]), float(sums.max())
+    lifted = noise.above(highest - border)
+    lifted = lifted[row[lifted] < border]
+    if len(lifted) == 0:
+        return winner
+    sums = row[lifted] + noise.at(lifted)
+    rival = int(lifted[sums.argmax()])
+    return min((-highest, winner), (-float(sums.max()), rival))[1]
 
 
 class RawLogprobs:

@@ -152,6 +152,9 @@ class Scheduler:
     def take_events(self) -> tuple[Event, ...]:
         return self._ledger.take_events()
 
+    def take_admitted(self) -> tuple[str, ...]:
+        return self._ledger.take_admitted()
+
     # -- parts --------------------------------------------------------------------------------
 
     def _expecting(self, request_id: str, happening: Happening) -> Request | None:
@@ -231,8 +234,7 @@ class Scheduler:
                 request.advance(Happening.EXPECT_KV)
                 request.remote = False  # once only: after a preemption it is computed here
                 self._awaiting.add(request.request_id)
-                held = request.computed // self._pool.block_size
-                table = tuple(request.block_table)
+                held, table = request.sealed_blocks, tuple(request.block_table)
                 self._ledger.note(Reserved(request.request_id, table, held))
                 continue
             request.advance(Happening.ADMIT)
@@ -269,10 +271,7 @@ class Scheduler:
         request.block_table = pool.share(hits) + pool.allocate(needed)
         request.computed = len(hits) * pool.block_size
         request.sealed_blocks = len(hits)
-        if request.cached_tokens is None:
-            request.cached_tokens = min(request.computed, len(request.prompt))
-            self._ledger.prefix_tokens_queried += request.length
-            self._ledger.prefix_tokens_found += request.computed
+        self._ledger.admit(request)
         return True
 
     def _seal(self, request: Request) -> None:
@@ -343,6 +342,7 @@ class Scheduler:
             waiting=len(self._waiting),
             blocks_used=self._pool.held_count,
             prefill_tokens_waiting=waiting + chunked,
+            awaiting_kv=len(self._awaiting),
         )
 
     def audit(self) -> None:

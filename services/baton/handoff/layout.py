@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from baton.common.errors import LayoutMismatch
-
-DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+from baton.engine.quant.kv import kv_vector_bytes
 
 FINGERPRINT_BYTES = 8
 """For people who compare two workers' logs: 64 bits tell all layouts of a fleet apart."""
@@ -18,20 +17,21 @@ FINGERPRINT_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class KvLayout:
-    """A block is [layer][k,v][slot][head][dim]: `block_size` slots, one per token."""
+    """A block is [layer][k,v][side]; how a side of `block_size` tokens lies is the cache's, and
+    equal for equal layouts."""
 
     model_revision: str
     layers: int
     kv_heads: int
     head_size: int
     block_size: int  # tokens per block
-    dtype: str  # a key of DTYPE_BYTES
+    dtype: str  # as `kv_vector_bytes` knows them
 
     @property
     def block_bytes(self) -> int:
         """Bytes of one block over all layers. Raises KeyError for a dtype we do not hold KV in."""
-        values = self.layers * 2 * self.block_size * self.kv_heads * self.head_size
-        return values * DTYPE_BYTES[self.dtype]
+        vectors = self.layers * 2 * self.block_size * self.kv_heads
+        return vectors * kv_vector_bytes(self.dtype, self.head_size)
 
     def fingerprint(self) -> str:
         """16 hex digits that differ when any field does."""

@@ -152,7 +152,8 @@ class Receiver:
         began_s = self._clock.monotonic_s()
         outcome, detail, skip_blocks = Outcome.CANCELLED, "", session.kept_blocks
         try:
-            token = await self._run(transfer, address, session, arrived)
+            with self._metrics.under_way("baton_handoff_inflight"):
+                token = await self._run(transfer, address, session, arrived)
             outcome = Outcome.COMPLETE
             self._metrics.observe("baton_handoff_seconds", self._clock.monotonic_s() - began_s)
             return token

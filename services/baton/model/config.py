@@ -53,3 +53,11 @@ class ModelConfig:
     qk_norm: bool = False  # qwen3: RMS norm per head on q and k before rope
     sliding_window: int | None = None  # tokens a query sees, itself included
     sliding_layers: tuple[int, ...] = ()  # layers with the window; all others see everything
+
+
+def weight_count(config: ModelConfig) -> int:
+    """Weights that a decode step reads: layers and head, without the embedding table."""
+    heads = config.heads + 2 * config.kv_heads
+    attention = config.hidden_size * config.head_size * (heads + config.heads)
+    mlp = 3 * config.hidden_size * config.intermediate_size
+    return config.layers * (attention + mlp) + config.vocab_size * config.hidden_size

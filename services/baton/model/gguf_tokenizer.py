@@ -60,6 +60,11 @@ def tokenizer_from_gguf(file: GgufFile) -> Tokenizer:
     raise tokens.said.unsupported(f"tokenizer {kind!s:.40}", "gpt2 llama")
 
 
+def eos_token_ids_from_gguf(file: GgufFile) -> tuple[int, ...]:
+    """What the tokenizer would say, without building one. Raises ModelFileError."""
+    return _end_ids(_tokens(file))
+
+
 def _tokens(file: GgufFile) -> _Tokens:
     said = Fields(file.name, file.metadata, PREFIX)
     texts = said.texts("tokens")

@@ -2,11 +2,11 @@
 
 from baton.model.fetch import LocalModel
 from baton.model.gguf import GgufFile
-from baton.model.gguf_tokenizer import tokenizer_from_gguf
+from baton.model.gguf_tokenizer import eos_token_ids_from_gguf, tokenizer_from_gguf
 from baton.model.json_tokenizer import tokenizer_from_directory
 from baton.model.tokens import Tokenizer
 
-__all__ = ["Tokenizer", "load_tokenizer"]
+__all__ = ["Tokenizer", "load_eos_token_ids", "load_tokenizer"]
 
 
 def load_tokenizer(model: LocalModel) -> Tokenizer:
@@ -15,3 +15,11 @@ def load_tokenizer(model: LocalModel) -> Tokenizer:
         return tokenizer_from_directory(model.path)
     with GgufFile.open(model.path) as file:
         return tokenizer_from_gguf(file)
+
+
+def load_eos_token_ids(model: LocalModel) -> tuple[int, ...]:
+    """All a worker needs of a tokenizer. Raises ModelFileError."""
+    if model.path.is_dir():  # which token is meant takes the vocabulary to say
+        return load_tokenizer(model).eos_token_ids
+    with GgufFile.open(model.path) as file:
+        return eos_token_ids_from_gguf(file)

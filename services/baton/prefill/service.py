@@ -56,17 +56,18 @@ class PrefillService(prefill_pb2_grpc.PrefillServicer):
     async def _export(
         self, order: PrefillOrder, session: SenderSession, context: RunContext
     ) -> None:
-        engine, letterbox = self._parts.engine, Letterbox()
+        engine, metrics, letterbox = self._parts.engine, self._parts.metrics, Letterbox()
         engine_id = f"{next(self._call_numbers)}/{order.request_id}"
         sender = Sender(session, letterbox, engine.kv, tokens=order.tokens)
         engine.submit(_export_command(engine_id, order), letterbox)
         try:
-            async with aclosing(sender.frames()) as frames:
-                async for frame in frames:
-                    await context.write(frame)
-                    self._parts.metrics.count(
-                        "baton_handoff_bytes_total", len(frame.kv.payload), direction="sent"
-                    )
+            with metrics.under_way("baton_handoff_inflight"):
+                async with aclosing(sender.frames()) as frames:
+                    async for frame in frames:
+                        await context.write(frame)
+                        metrics.count(
+                            "baton_handoff_bytes_total", len(frame.kv.payload), direction="sent"
+                        )
         finally:
             engine.post(_ending(engine_id, computed=sender.computed))
 

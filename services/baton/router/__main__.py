@@ -3,7 +3,15 @@
 import os
 import sys
 
-from baton.router.process import main
+from baton.common.lifecycle import leave_on_signals
+
+
+def run() -> int:
+    leave_on_signals()
+    from baton.router.process import main  # a second of imports, in which signals must count
+
+    return main(sys.argv[1:], os.environ)
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    sys.exit(run())

@@ -8,48 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from baton.router import estimate
+from baton.router.fleet import Layout, Role, WorkerLoad, WorkerView
+
 PREFILL_CANDIDATES_MAX = 3
 """Enough for the failure ladder: after three refusals a local prefill is the faster way out."""
 
-
-class Role(Enum):
-    PREFILL = "prefill"
-    DECODE = "decode"
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Two workers may exchange KV only when all of this is equal."""
-
-    model_revision: str
-    layers: int
-    kv_heads: int
-    head_size: int
-    block_size: int
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerView:
-    """One worker as it last described itself."""
-
-    address: str  # "host:port"
-    role: Role
-    incarnation: int  # another number is another process, even at the same address
-    ready: bool
-    model_name: str
-    layout: Layout
-    context_length_max: int  # tokens of prompt + output
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """All workers that can be heard right now."""
-
-    workers: tuple[WorkerView, ...] = ()
-
-    def ready(self, role: Role) -> tuple[WorkerView, ...]:
-        return tuple(view for view in self.workers if view.ready and view.role is role)
+TOLERANCE_RATIO = 0.1
+TOLERANCE_S = 0.005
+"""Predictions are about this good: what differs by less is equal, and taken in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +24,34 @@ class Need:
     """What a request asks of a decode worker."""
 
     tokens: int  # prompt + output, at most
+    prompt_tokens: int = 0  # to be computed before the next token: prompt + output so far
     prompt_logprobs: bool = False
     # (address, incarnation) of workers this request has already failed on
     avoid: frozenset[tuple[str, int]] = frozenset()
+    layout: Layout | None = None  # of the worker that made its output: only the like continue it
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A worker, how busy it is with all that is on its way to it, and what it holds of a prompt."""
+
+    view: WorkerView
+    load: WorkerLoad = WorkerLoad()  # noqa: RUF009 (frozen)
+    cached_tokens: int = 0
 
 
 class Reason(Enum):
     """Where the prompt will be computed, and why there."""
 
     REMOTE = "remote"
+    SHORT = "short"  # a block or less: a hand-off costs more than it saves
+    CACHED = "cached"  # a block or less is missing on the decode worker
     NO_PREFILL = "no_prefill"  # no ready prefill worker
-    LAYOUT = (
-        "layout"  # prefill workers are ready, but none holds KV the way this decode worker does
-    )
+    # Prefill workers are ready, but none holds KV the way this decode worker does.
+    LAYOUT = "layout"
     PROMPT_LOGPROBS = "prompt_logprobs"  # the hand-off carries no logprobs of the prompt
+    PREFILL_SATURATED = "prefill_saturated"  # the wait for prefill outlasts a local prefill
+    LOCAL_FASTER = "local_faster"  # even an idle prefill worker would be slower, moving included
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,46 +59,117 @@ class Decision:
     decode: WorkerView
     prefill_candidates: tuple[str, ...]  # addresses, best first
     reason: Reason
+    cached_tokens: int = 0  # of the prompt, on the decode worker
 
 
-def decide(fleet: Fleet, need: Need, turn: int) -> Decision | None:
+def decide(candidates: Sequence[Candidate], need: Need, turn: int) -> Decision | None:
     """None: no ready decode worker can take the request. `turn` grows by one per decision."""
-    eligible = [view for view in fleet.ready(Role.DECODE) if _fits(view, need)]
-    if not eligible:
+    able = [c for c in candidates if c.view.role is Role.DECODE and eligible(c.view, need)]
+    if not able:
         return None
-    scores = [_score(view) for view in eligible]
-    best = [view for view, score in zip(eligible, scores, strict=True) if score == max(scores)]
-    decode = best[turn % len(best)]
-    candidates, reason = _prefills(fleet, decode, need, turn)
-    return Decision(decode, candidates, reason)
+    roomy = [c for c in able if _has_room(c, need)] or able
+    costs = [_decode_s(candidate, need) for candidate in roomy]
+    decode = roomy[_pick(roomy, costs, turn)]
+    prefills, reason = _prefills(candidates, decode, need, turn)
+    return Decision(decode.view, prefills, reason, decode.cached_tokens)
 
 
-def _fits(view: WorkerView, need: Need) -> bool:
+def eligible(view: WorkerView, need: Need) -> bool:
+    """Whether a ready worker may run the request at all."""
     return (
-        need.tokens <= view.context_length_max
-        and (view.address, view.incarnation) not in need.avoid
+        view.ready
+        and need.tokens <= view.context_length_max
+        and view.process not in need.avoid
+        and need.layout in (None, view.layout)
     )
 
 
-def _score(view: WorkerView) -> float:
-    """In [0, 1], higher is better. All ready workers are equal: round-robin among them."""
-    return 1.0 if view.ready else 0.0
+def score(candidate: Candidate, need: Need) -> float:
+    """In [0, 1], higher is better: a decode worker for a request."""
+    return 1.0 / (1.0 + _decode_s(candidate, need))
+
+
+def _decode_s(candidate: Candidate, need: Need) -> float:
+    """Seconds to the first token if all was computed there: most cached prefix wins, unless its
+    wait exceeds another's by more than the prefill it saves."""
+    load, tokens = candidate.load, need.prompt_tokens
+    own_s = estimate.prefill_s(load, tokens, candidate.cached_tokens)
+    return estimate.wait_s(load, candidate.view.layout) + own_s
+
+
+def _has_room(candidate: Candidate, need: Need) -> bool:
+    """Whether its prompt's blocks are free now; without them it waits for others to end."""
+    view = candidate.view
+    if not view.block_count:
+        return True
+    blocks = -(-(need.prompt_tokens - candidate.cached_tokens + 1) // view.layout.block_size)
+    return candidate.load.blocks_used + blocks <= view.block_count
+
+
+def _pick(candidates: Sequence[Candidate], costs: Sequence[float], turn: int) -> int:
+    """The index of the cheapest. Among equals: who holds most, then who has least, then whose turn
+    it is."""
+    limit_s = min(costs) * (1 + TOLERANCE_RATIO) + TOLERANCE_S
+    count = len(candidates)
+    order = sorted(range(count), key=lambda i: candidates[i].view.address)
+    ranks = {
+        index: (
+            -candidates[index].cached_tokens,
+            candidates[index].load.running + candidates[index].load.waiting,
+            (place - turn) % count,
+        )
+        for place, index in enumerate(order)
+        if costs[index] <= limit_s
+    }
+    return min(ranks, key=lambda index: ranks[index])
 
 
 def _prefills(
-    fleet: Fleet, decode: WorkerView, need: Need, turn: int
+    candidates: Sequence[Candidate], decode: Candidate, need: Need, turn: int
 ) -> tuple[tuple[str, ...], Reason]:
-    ready = fleet.ready(Role.PREFILL)
+    """Whom decode may ask, and why those or nobody."""
     if need.prompt_logprobs:
         return (), Reason.PROMPT_LOGPROBS
+    ready = [c for c in candidates if c.view.role is Role.PREFILL and c.view.ready]
     if not ready:
         return (), Reason.NO_PREFILL
-    matching = [view.address for view in ready if view.layout == decode.layout]
+    matching = [c for c in ready if c.view.layout == decode.view.layout]
     if not matching:
         return (), Reason.LAYOUT
-    return _rotated(matching, turn)[:PREFILL_CANDIDATES_MAX], Reason.REMOTE
+    block_size = decode.view.layout.block_size
+    if need.prompt_tokens <= block_size:
+        return (), Reason.SHORT
+    if need.prompt_tokens - decode.cached_tokens <= block_size:
+        return (), Reason.CACHED
+    return _remote_or_local(matching, decode, need, turn)
 
 
-def _rotated(addresses: Sequence[str], turn: int) -> tuple[str, ...]:
-    start = turn % len(addresses)
-    return (*addresses[start:], *addresses[:start])
+def _remote_or_local(
+    matching: Sequence[Candidate], decode: Candidate, need: Need, turn: int
+) -> tuple[tuple[str, ...], Reason]:
+    costs = [_remote_s(candidate, decode, need) for candidate in matching]
+    first = _pick(matching, costs, turn)
+    rest = sorted(
+        (index for index in range(len(matching)) if index != first),
+        key=lambda i: (costs[i], (i - first) % len(matching)),
+    )
+    addresses = tuple(matching[i].view.address for i in (first, *rest))[:PREFILL_CANDIDATES_MAX]
+    best = matching[first]
+    if not (decode.load.learned and best.load.learned):
+        return addresses, Reason.REMOTE  # nothing to compare yet
+    local_s = estimate.local_s(
+        decode.load, decode.view.layout, need.prompt_tokens, decode.cached_tokens
+    )
+    if costs[first] < local_s:
+        return addresses, Reason.REMOTE
+    idle_s = costs[first] - estimate.wait_s(best.load, best.view.layout)
+    return (), Reason.PREFILL_SATURATED if idle_s < local_s else Reason.LOCAL_FASTER
+
+
+def _remote_s(prefill: Candidate, decode: Candidate, need: Need) -> float:
+    """Until the first token, with what of the transfer does not overlap with computing."""
+    layout, tokens = decode.view.layout, need.prompt_tokens
+    computing_s = estimate.prefill_s(prefill.load, tokens, prefill.cached_tokens)
+    moving_s = estimate.transfer_s(decode.load, prefill.view, layout, tokens, decode.cached_tokens)
+    waiting_s = estimate.wait_s(prefill.load, prefill.view.layout)
+    return waiting_s + computing_s + max(0.0, moving_s - computing_s)

@@ -92,6 +92,12 @@ class DecodeLink:
         self._retiring = True
         self._close_if_idle()
 
+    def lose(self) -> None:
+        """The worker is frozen: give its requests back now. The stream closes, and tells the worker
+        so should it wake."""
+        self._break()
+        self._task.cancel()
+
     async def aclose(self) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
@@ -113,7 +119,8 @@ class DecodeLink:
         writer: asyncio.Task[None] | None = None
         try:
             await asyncio.wait_for(call.wait_for_connection(), CONNECT_LIMIT_S)
-            self._opened.set_result(True)
+            if not self._opened.done():  # else lost meanwhile
+                self._opened.set_result(True)
             writer = asyncio.create_task(self._write(call), name=f"commands to {self.address}")
             await self._read(call)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
@@ -178,6 +185,12 @@ class DecodeLinks:
         link = self._links.pop(address, None)
         if link is not None:
             link.retire()
+
+    def lose(self, address: str) -> None:
+        """The worker there is frozen: its requests learn at once that it is lost."""
+        link = self._links.pop(address, None)
+        if link is not None:
+            link.lose()
 
     async def aclose(self) -> None:
         for link in list(self._links.values()):

@@ -17,6 +17,7 @@ from baton.router.openai.errors import error_response
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"
+CONNECTION_CLOSE = (b"connection", b"close")
 API_PREFIX = "/v1/"
 CLIENT_GONE_STATUS = 499  # nginx's number for it; nobody receives it
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
@@ -53,7 +54,8 @@ class RequestIds:
 
 
 class Observed:
-    """Counts requests by endpoint and status, and turns a bug into an error in OpenAI's shape."""
+    """Counts requests by endpoint and status, turns a bug into an error in OpenAI's shape, and asks
+    clients of a draining router to connect anew, elsewhere."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, traffic: Traffic) -> None:
         self._app = app
@@ -70,6 +72,9 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if self._traffic.draining:
+                    headers = [*message.get("headers", ()), CONNECTION_CLOSE]
+                    message = {**message, "headers": headers}
             await send(message)
 
         # Probes and scrapes are no traffic: a drain need not wait for them.

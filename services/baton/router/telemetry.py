@@ -3,12 +3,16 @@
 Knows metric names and the clock; knows no HTTP. Neither prompts nor outputs are ever logged.
 """
 
+from dataclasses import dataclass
+
 from baton.common.clock import Clock
 from baton.common.errors import BatonError
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.openai.generate import Piece
+from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Usage
+from baton.router.tally import Tally
 
 ROUTER_METRICS = (
     "vllm:prompt_tokens_total",
@@ -18,23 +22,59 @@ ROUTER_METRICS = (
     "vllm:e2e_request_latency_seconds",
     "vllm:request_prompt_tokens",
     "vllm:request_generation_tokens",
+    "vllm:request_params_n",
+    "vllm:request_params_max_tokens",
+    "vllm:request_success_total",
+    "vllm:admission_rejections_total",
     "baton_router_requests_inflight",
+    "baton_router_requests_held",
+    "baton_router_queue_seconds",
+    "baton_router_refusals_total",
+    "baton_router_disconnects_total",
+    "baton_router_workers_refused_total",
+    "baton_router_decisions_total",
     "baton_router_resubmissions_total",
+    "baton_router_slo_requests_total",
 )
 
 _log = get_log(__name__)
 
 
+def note_asked(metrics: Metrics, plan: Plan) -> None:
+    """What a request asks for, whether it is admitted or not."""
+    prompts = sum(choice.first_of_prompt for choice in plan.choices)
+    metrics.observe("vllm:request_params_n", len(plan.choices) / prompts)
+    tokens_max = plan.choices[0].params.max_tokens  # every choice of a request has the same
+    metrics.observe("vllm:request_params_max_tokens", tokens_max)
+
+
+@dataclass(slots=True)
+class _Span:
+    """The tokens of one choice in time."""
+
+    first_s: float
+    last_s: float
+    tokens: int
+
+    @property
+    def itl_s(self) -> float:
+        """Mean time between two tokens."""
+        return (self.last_s - self.first_s) / (self.tokens - 1)
+
+
 class Meter:
     """Measures one request from its admission to its end."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, request_id: str, usage: Usage) -> None:
+    def __init__(
+        self, metrics: Metrics, tally: Tally, clock: Clock, request_id: str, usage: Usage
+    ) -> None:
         self._metrics = metrics
+        self._tally = tally
         self._clock = clock
         self._request_id = request_id
         self._usage = usage
         self._started_s = clock.monotonic_s()
-        self._last_token_s: dict[int, float] = {}  # by choice
+        self._spans: dict[int, _Span] = {}  # by choice
         self._first_token_s: float | None = None
         metrics.count("vllm:prompt_tokens_total", usage.prompt_tokens)
         metrics.observe("vllm:request_prompt_tokens", usage.prompt_tokens)
@@ -44,6 +84,9 @@ class Meter:
             self._tokens(piece.index, len(piece.samples))
         if piece.finish is not None:
             self._metrics.count("vllm:request_success_total", finished_reason=piece.finish.value)
+            span = self._spans.get(piece.index)
+            if span is not None and span.tokens > 1:
+                self._tally.output_ended(span.itl_s)
 
     def finished(self) -> None:
         elapsed_s = self._clock.monotonic_s() - self._started_s
@@ -58,18 +101,23 @@ class Meter:
     def abandoned(self) -> None:
         """The client went away."""
         self._metrics.count("vllm:request_success_total", finished_reason="abort")
+        phase = "waiting" if self._first_token_s is None else "answering"
+        self._metrics.count("baton_router_disconnects_total", phase=phase)
         self._tell("client_gone")
 
     def _tokens(self, choice: int, count: int) -> None:
         now_s = self._clock.monotonic_s()
-        last_s = self._last_token_s.get(choice)
-        self._last_token_s[choice] = now_s
-        if last_s is None:
+        span = self._spans.get(choice)
+        if span is None:
+            self._spans[choice] = _Span(now_s, now_s, count)
             self._first_token_s = self._first_token_s or now_s
-            since_s = now_s - self._started_s
-            self._metrics.observe("vllm:time_to_first_token_seconds", since_s)
+            ttft_s = now_s - self._started_s
+            self._metrics.observe("vllm:time_to_first_token_seconds", ttft_s)
+            self._tally.first_token(ttft_s)
         else:
-            self._metrics.observe("vllm:inter_token_latency_seconds", (now_s - last_s) / count)
+            between_s = (now_s - span.last_s) / count
+            self._metrics.observe("vllm:inter_token_latency_seconds", between_s)
+            span.last_s, span.tokens = now_s, span.tokens + count
         self._metrics.count("vllm:generation_tokens_total", count)
 
     def _tell(self, outcome: str) -> None:

@@ -1,6 +1,7 @@
 """Whether the router takes requests, and when the last one has ended.
 
-Knows no signals and no HTTP.
+Leaving has two steps: first every answer asks its client to connect elsewhere, and requests that
+still come are served; later they are refused. Knows no signals and no HTTP.
 """
 
 import asyncio
@@ -8,7 +9,8 @@ import asyncio
 
 class Traffic:
     def __init__(self) -> None:
-        self.draining = False
+        self.draining = False  # answers close their connections
+        self.refusing = False  # and new requests are turned away
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -23,8 +25,12 @@ class Traffic:
             self._idle.set()
 
     def drain(self) -> None:
-        """Take no new requests from now on."""
+        """We are about to go. Clients hear so with their next answer."""
         self.draining = True
+
+    def refuse(self) -> None:
+        """Take no new requests from now on."""
+        self.draining = self.refusing = True
 
     async def wait_idle(self, limit_s: float) -> bool:
         """Whether all requests ended within `limit_s` seconds."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from baton.common.errors import BatonError
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
-from baton.router.decide import Fleet
+from baton.router.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,3 @@ class DecodeSide(Protocol):
 class FleetSource(Protocol):
     @property
     def fleet(self) -> Fleet: ...
-
-    async def wait_change(self, limit_s: float) -> bool:
-        """Whether the fleet changed within `limit_s` seconds from now."""

@@ -4,37 +4,60 @@ The role brings its service. Knows what is wired to what; every piece's own busi
 """
 
 import asyncio
+import os
 import secrets
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import grpc.aio
-from prometheus_client import CollectorRegistry, start_http_server
 
 from baton.common.clock import SystemClock
 from baton.common.config import read_settings
-from baton.common.errors import BatonError, ConfigError
+from baton.common.errors import BatonError, EngineFailure
 from baton.common.lifecycle import EXIT_FAILED, Shutdown
 from baton.common.logs import configure_logs, get_log
-from baton.common.metrics import Metrics
 from baton.engine.costmodel import CostModel
-from baton.rpc.server import new_server
+from baton.rpc.certificate_expiry import show_expiry
+from baton.rpc.server import listen, new_server
 from baton.rpc.v1.worker_pb2_grpc import add_WorkerServicer_to_server
-from baton.worker.assembly import ModelPlan, build_engine, plan_model
 from baton.worker.costs import CostMetrics
 from baton.worker.drain import drain
 from baton.worker.loop import EngineLoop, QueueLimits
+from baton.worker.memory import settle
 from baton.worker.observe import EngineMetrics
 from baton.worker.parts import RoleService, WorkerParts
+from baton.worker.plan import ModelPlan, Models
+from baton.worker.progress import StepProgress
 from baton.worker.settings import WorkerSettings
-from baton.worker.state import WorkerEvent, WorkerLife
-from baton.worker.turns import Turn
+from baton.worker.state import WorkerEvent
+from baton.worker.timing import RequestTimes
+from baton.worker.turns import EngineApi, Turn
+from baton.worker.vitals import Vitals
 from baton.worker.watch import Role, WatchHub, WorkerCard
 from baton.worker.watch_service import WatchService
+from baton.worker.watchdog import Limits, Verdict
 
 SERVER_STOP_LIMIT_S = 2.0
 """Streams flush their last frames within this; what is left then is cut."""
+
+
+class ModelsOnDemand:
+    """Implements Models. Torch is behind `assembly` and takes seconds to import: only when a model
+    is asked for, so that probes are answered and signals heard before."""
+
+    def plan(self, settings: WorkerSettings) -> ModelPlan:
+        from baton.worker.assembly import plan_model
+
+        get_log(__name__).info("libraries loaded")
+        return plan_model(settings)
+
+    def build(
+        self, settings: WorkerSettings, plan: ModelPlan, costs: CostModel, progress: StepProgress
+    ) -> EngineApi:
+        from baton.worker.assembly import build_engine
+
+        return build_engine(settings, plan, costs, progress)
 
 
 def main(
@@ -42,25 +65,39 @@ def main(
     new_service: Callable[[WorkerParts], RoleService],
     argv: Sequence[str],
     environ: Mapping[str, str],
+    *,
+    models: Models | None = None,
+    limits: Limits | None = None,
 ) -> int:
     """Run a worker until it is asked to stop. Returns the exit code."""
     configure_logs(role.value)
     try:
         settings = read_settings(WorkerSettings, argv, environ, program=f"baton.{role.value}")
-        return asyncio.run(_serve(settings, role, new_service))
+        work = _serve(settings, role, new_service, models or ModelsOnDemand(), limits or Limits())
+        return asyncio.run(work)
     except BatonError as error:
         print(f"baton.{role.value}: {error.message}", file=sys.stderr)
         return EXIT_FAILED
 
 
 async def _serve(
-    settings: WorkerSettings, role: Role, new_service: Callable[[WorkerParts], RoleService]
+    settings: WorkerSettings,
+    role: Role,
+    new_service: Callable[[WorkerParts], RoleService],
+    models: Models,
+    limits: Limits,
 ) -> int:
     shutdown = Shutdown()
     shutdown.install()
-    plan = await asyncio.to_thread(plan_model, settings)
-    worker = _Worker(settings, role, plan, new_service)
-    return await worker.run(shutdown)
+    get_log(__name__).info("starting", metrics_port=settings.metrics_port)
+    vitals = Vitals(settings, limits)
+    try:
+        plan = await asyncio.to_thread(models.plan, settings)
+        get_log(__name__).info("model planned", layout=plan.layout.fingerprint())
+        build = partial(models.build, settings, plan, vitals.costs, vitals.progress)
+        return await _Worker(settings, role, plan, build, new_service, vitals).run(shutdown)
+    finally:
+        vitals.close()
 
 
 class _Worker:
@@ -71,29 +108,35 @@ class _Worker:
         settings: WorkerSettings,
         role: Role,
         plan: ModelPlan,
+        build: Callable[[], EngineApi],
         new_service: Callable[[WorkerParts], RoleService],
+        vitals: Vitals,
+        *,
+        exit_at_once: Callable[[int], object] = os._exit,
     ) -> None:
         self._settings = settings
+        self._exit_at_once = exit_at_once
         self._log = get_log(__name__)
-        registry = CollectorRegistry()
-        metrics = Metrics(registry, model_name=settings.model_name)
-        self._registry = registry
-        self._life = WorkerLife()
+        self._vitals, self._life = vitals, vitals.life
+        metrics, costs = vitals.metrics, vitals.costs
+        show_expiry(metrics, settings.tls)
         card = WorkerCard(
             role, settings.model_name, plan.layout, plan.block_count, plan.context_length_max
         )
-        costs = CostModel()
         self._hub = WatchHub(card, self._life, costs, incarnation=secrets.randbits(64))
         self._cost_metrics = CostMetrics(costs, metrics)
-        self._engine_metrics = EngineMetrics(metrics, block_count=plan.block_count)
+        self._engine_metrics = EngineMetrics(metrics, plan.layout, block_count=plan.block_count)
+        self._request_times = RequestTimes(metrics)
         self._failure: Exception | None = None
-        self._failed = asyncio.Event()
+        self._ending = asyncio.Event()
         self._engine = EngineLoop(
-            partial(build_engine, settings, plan, costs),
+            build,
             limits=QueueLimits(settings.queue_requests_max, settings.queue_tokens_max),
             observe=self._observe,
             broken=self._broken,
+            progress=vitals.progress,
         )
+        vitals.on_alarm = self._stuck
         parts = WorkerParts(
             self._engine,
             self._life,
@@ -102,6 +145,7 @@ class _Worker:
             SystemClock(),
             metrics,
             costs,
+            settings.tls,
         )
         self._service = new_service(parts)
         self._fingerprint = plan.layout.fingerprint()
@@ -110,37 +154,42 @@ class _Worker:
         server = await self._listen()
         try:
             await self._engine.start()
+            await asyncio.to_thread(settle)
             self._life.advance(WorkerEvent.LOADED)
             self._hub.state_changed()
             shutdown.enter_service()
             self._log.info("ready", port=self._settings.port, layout=self._fingerprint)
-            await _first_of(shutdown.wait(), self._failed.wait())
-            if self._failure is None:
-                await drain(
-                    self._life,
-                    self._hub,
-                    self._engine,
-                    timeout_s=self._settings.drain_timeout_s,
-                )
+            await self._serve_until(shutdown)
         finally:
             await self._service.aclose()
+            self._hub.end()
             await server.stop(SERVER_STOP_LIMIT_S)
-            await self._engine.stop()
-        return 0 if self._failure is None else EXIT_FAILED
+            ended = await self._engine.stop()
+        code = 0 if self._failure is None else EXIT_FAILED
+        if not ended:  # the interpreter would wait for the thread, or fall over it
+            self._log.warning("the engine's thread does not end; left behind", exit_code=code)
+            self._exit_at_once(code)
+        return code
+
+    async def _serve_until(self, shutdown: Shutdown) -> None:
+        """A stop was asked for, and what ran has ended or moved; or the engine has failed."""
+        asked = asyncio.create_task(shutdown.wait())
+        asked.add_done_callback(lambda _: self._ending.set())
+        await self._ending.wait()
+        asked.cancel()
+        if self._failure is None:
+            self._vitals.metrics.gauge("baton_draining", 1)
+            await drain(
+                self._life, self._hub, self._engine, timeout_s=self._settings.drain_timeout_s
+            )
 
     async def _listen(self) -> grpc.aio.Server:
         """Serve Watch at once, so that routers see the worker start. Raises ConfigError."""
         settings = self._settings
-        server = new_server()
+        server = new_server(settings.tls)
         add_WorkerServicer_to_server(WatchService(self._hub), server)
         self._service.register(server)
-        address = f"{settings.host}:{settings.port}"
-        try:
-            server.add_insecure_port(address)
-            if settings.metrics_port:
-                start_http_server(settings.metrics_port, settings.host, self._registry)
-        except (RuntimeError, OSError) as error:
-            raise ConfigError([f"cannot listen on {address}: {error}"]) from error
+        listen(server, f"{settings.host}:{settings.port}", settings.tls)
         await server.start()
         return server
 
@@ -148,15 +197,14 @@ class _Worker:
         self._cost_metrics.observe(turn)
         self._hub.observe(turn)
         self._engine_metrics.observe(turn)
+        self._request_times.observe(turn)
+
+    def _stuck(self, verdict: Verdict) -> None:
+        self._engine.fail(EngineFailure(verdict.value))
 
     def _broken(self, error: Exception) -> None:
         self._log.error("the engine failed; this worker ends", error=error)
         self._failure = error
-        self._failed.set()
-
-
-async def _first_of(*waits: Coroutine[object, None, object]) -> None:
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
+        self._life.advance(WorkerEvent.FAIL)
+        self._hub.state_changed()
+        self._ending.set()

@@ -3,43 +3,31 @@
 With `guessing`, what reaches for model files and torch in a worker. Knows no services.
 """
 
-from dataclasses import dataclass
-
 from baton.common.clock import SystemClock
 from baton.common.errors import ConfigError
+from baton.common.logs import get_log
 from baton.engine.blocks import BlockPool
 from baton.engine.calibration import calibrate
 from baton.engine.costmodel import CostModel
 from baton.engine.engine import Engine
 from baton.engine.plan import KvIdentity, SchedulerLimits
-from baton.engine.quant.linear import kv_dtype
+from baton.engine.quant.kv import kv_dtype_name, require_fit
 from baton.engine.runner import build_runner
 from baton.engine.scheduler import Scheduler
 from baton.handoff.layout import KvLayout
 from baton.model.card import read_config
-from baton.model.config import ModelConfig
-from baton.model.fetch import LocalModel, resolve
+from baton.model.fetch import resolve
 from baton.model.progress import progress_for_stderr
-from baton.model.tokenizer import load_tokenizer
+from baton.model.tokenizer import load_eos_token_ids
 from baton.rpc.channels import MESSAGE_BYTES_MAX
 from baton.worker.guessing import new_guesser
+from baton.worker.plan import ModelPlan
+from baton.worker.progress import StepProgress, WatchedRunner
 from baton.worker.settings import WorkerSettings
 
 FRAME_HEADER_BYTES_MAX = 1_024  # what a KV frame carries besides its payload, generously
 
 MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPlan:
-    """What the model and the settings decide together."""
-
-    model: LocalModel
-    config: ModelConfig
-    eos_token_ids: tuple[int, ...]
-    layout: KvLayout
-    block_count: int
-    context_length_max: int  # tokens: what the model was trained for, or what the cache holds
 
 
 def plan_model(settings: WorkerSettings) -> ModelPlan:
@@ -50,40 +38,47 @@ def plan_model(settings: WorkerSettings) -> ModelPlan:
         progress=progress_for_stderr(),
     )
     config = read_config(model)
+    dtype = kv_dtype_name(settings.quantization, settings.kv_cache_dtype)
+    require_fit(dtype, block_size=settings.block_size, head_size=config.head_size)
     layout = KvLayout(
         model_revision=model.revision,
         layers=config.layers,
         kv_heads=config.kv_heads,
         head_size=config.head_size,
         block_size=settings.block_size,
-        dtype=str(kv_dtype(settings.quantization)).removeprefix("torch."),
+        dtype=dtype,
     )
     block_count = _block_count(settings, layout)
     return ModelPlan(
         model=model,
         config=config,
-        eos_token_ids=load_tokenizer(model).eos_token_ids,
+        eos_token_ids=load_eos_token_ids(model),
         layout=layout,
         block_count=block_count,
         context_length_max=min(config.context_length, block_count * settings.block_size),
     )
 
 
-def build_engine(settings: WorkerSettings, plan: ModelPlan, costs: CostModel) -> Engine:
+def build_engine(
+    settings: WorkerSettings, plan: ModelPlan, costs: CostModel, progress: StepProgress
+) -> Engine:
     """Load the weights, teach `costs` the first steps; the engine is ready. Raises ModelFileError.
 
-    `costs` is nobody else's until this returns.
+    `costs` is nobody else's until this returns. Every model step is noted in `progress`.
     """
-    runner = build_runner(
+    loaded = build_runner(
         plan.model,
         plan.config,
         quantization=settings.quantization,
         block_count=plan.block_count,
         block_size=settings.block_size,
         threads=settings.threads,
+        kv=settings.kv_cache_dtype,
         kernels=settings.kernels,
         kernel_cache_dir=settings.cache_dir.expanduser() / "kernels",
     )
+    get_log(__name__).info("weights loaded")
+    runner = WatchedRunner(loaded, progress)
     calibrate(
         runner,
         costs.learn,
@@ -106,7 +101,7 @@ def build_engine(settings: WorkerSettings, plan: ModelPlan, costs: CostModel) ->
         eos_token_ids=plan.eos_token_ids,
     )
     scheduler = Scheduler(limits, pool, identity, plan.eos_token_ids, guesser)
-    return Engine(scheduler, pool, runner, runner.cache)
+    return Engine(scheduler, pool, runner, loaded.cache)
 
 
 def _block_count(settings: WorkerSettings, layout: KvLayout) -> int:

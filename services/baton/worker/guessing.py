@@ -9,7 +9,7 @@ from baton.engine.draft import DraftGuesser
 from baton.engine.runner import build_runner
 from baton.engine.speculation import Guesser, PromptLookupGuesser, Speculation, StepCosts
 from baton.model.card import read_config
-from baton.model.config import ModelConfig
+from baton.model.config import ModelConfig, weight_count
 from baton.model.fetch import resolve
 from baton.model.progress import progress_for_stderr
 from baton.worker.settings import WorkerSettings
@@ -66,11 +66,3 @@ def new_guesser(
         guess_share=weight_count(draft) / weight_count(target),
         eos_token_ids=eos_token_ids,
     )
-
-
-def weight_count(config: ModelConfig) -> int:
-    """Weights that a decode step reads: layers and head, without the embedding table."""
-    heads = config.heads + 2 * config.kv_heads
-    attention = config.hidden_size * config.head_size * (heads + config.heads)
-    mlp = 3 * config.hidden_size * config.intermediate_size
-    return config.layers * (attention + mlp) + config.vocab_size * config.hidden_size

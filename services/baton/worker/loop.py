@@ -10,10 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from baton.common.errors import InvalidRequest, Overloaded, Unavailable
+from baton.common.errors import (
+    BatonError,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+    WorkerFailed,
+)
 from baton.common.logs import get_log
 from baton.engine.batch import KvStore
-from baton.engine.messages import Command, Event, Release, Submit, Tokens
+from baton.engine.messages import Cancel, Command, Event, Release, Submit, Tokens
+from baton.engine.params import FinishReason
+from baton.worker.progress import StepProgress
 from baton.worker.turns import Broken, EngineApi, EngineThread, Handover, Loaded, Refused, Turn
 
 STOP_LIMIT_S = 5.0
@@ -52,6 +60,7 @@ class EngineLoop:
         limits: QueueLimits,
         observe: Callable[[Turn], None],
         broken: Callable[[Exception], None],
+        progress: StepProgress | None = None,
     ) -> None:
         self._limits = limits
         self._observe = observe
@@ -64,7 +73,7 @@ class EngineLoop:
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[KvStore] = self._loop.create_future()
         self._error: Exception | None = None
-        self._thread = EngineThread(build, self._hand_over)
+        self._thread = EngineThread(build, self._hand_over, progress or StepProgress())
         self._log = get_log(__name__)
 
     async def start(self) -> None:
@@ -72,9 +81,10 @@ class EngineLoop:
         self._thread.start()
         await self._loaded
 
-    async def stop(self) -> None:
+    async def stop(self) -> bool:
+        """False: a step runs on, and with it the thread."""
         self._thread.stop()
-        await asyncio.to_thread(self._thread.join, STOP_LIMIT_S)
+        return await asyncio.to_thread(self._thread.join, STOP_LIMIT_S)
 
     @property
     def kv(self) -> KvStore:
@@ -99,7 +109,7 @@ class EngineLoop:
         """
         tokens = len(command.prompt) + len(command.output)
         if self._error is not None:
-            raise Unavailable("the engine of this worker has failed")
+            raise WorkerFailed("the engine of this worker has failed")
         if command.request_id in self._live:
             raise InvalidRequest(f"request id {command.request_id!r} is in use")
         self._admit(tokens)
@@ -112,6 +122,25 @@ class EngineLoop:
         if isinstance(command, Release):  # the one command after which no event comes
             self._forget(command.request_id)
         self._thread.post(command)
+
+    def give_up(self, error: BatonError) -> None:
+        """End every live request with `error`, whether or not the engine still listens."""
+        ended = list(self._live)
+        self._sort([Refused(request_id, error) for request_id in ended])
+        for request_id in ended:
+            self._thread.post(Cancel(request_id, FinishReason.CANCELLED))
+
+    def fail(self, error: Exception) -> None:
+        """The engine is of no further use: requests move, and `broken` hears why, once."""
+        if self._error is not None:
+            return
+        self._error = error
+        if not self._loaded.done():
+            self._loaded.set_exception(error)
+            return
+        # Retryable: the fault may be one request's, the others run on another worker as well.
+        self.give_up(WorkerFailed("the engine of this worker has failed"))
+        self._broken(error)
 
     def _admit(self, tokens: int) -> None:
         limits = self._limits
@@ -156,7 +185,7 @@ class EngineLoop:
                 self._observe(handover)
                 self._sort([*handover.refused, *handover.report.events])
             case Broken(error):
-                self._fail(error)
+                self.fail(error)
 
     def _sort(self, notices: Sequence[Notice]) -> None:
         """Group by subscriber, keeping the order within each."""
@@ -177,13 +206,3 @@ class EngineLoop:
                 subscriber.deliver(share)
             except Exception as error:  # one subscriber's bug must not silence the others
                 self._log.error("a subscriber failed", error=error)
-
-    def _fail(self, error: Exception) -> None:
-        self._error = error
-        if not self._loaded.done():
-            self._loaded.set_exception(error)
-            return
-        # Retryable: the fault may be one request's, the others run on another worker as well.
-        lost = Unavailable("the engine of this worker has failed")
-        self._sort([Refused(request_id, lost) for request_id in list(self._live)])
-        self._broken(error)

@@ -12,6 +12,7 @@ from baton.common.clock import Clock
 from baton.common.metrics import Metrics
 from baton.engine.costmodel import CostModel
 from baton.handoff.layout import KvLayout
+from baton.rpc.identity_files import TlsFiles
 from baton.worker.loop import EngineLoop
 from baton.worker.state import WorkerLife
 
@@ -25,6 +26,7 @@ class WorkerParts:
     clock: Clock
     metrics: Metrics
     costs: CostModel
+    tls: TlsFiles | None = None  # None: plaintext
 
 
 class RoleService(Protocol):

@@ -9,8 +9,10 @@ from pathlib import Path
 from baton.common.config import setting
 from baton.common.errors import ConfigError
 from baton.engine.kernels.selection import Kernels
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
+from baton.rpc.identity_files import TlsFiles, tls_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class WorkerSettings:
         default=16,
         at_least=1,
         at_most=1_024,
+    )
+    kv_cache_dtype: KvCacheDtype = setting(  # noqa: RUF009
+        "what KV blocks hold: auto (float32 for float32 weights, else bfloat16), float32, bfloat16"
+        " or int8; must be equal on workers that hand over to each other",
+        default=KvCacheDtype.AUTO,
     )
     kv_cache_mib: int = setting(
         "memory for KV blocks, MiB; 1024 holds some 20,000 tokens of a 135M model in float32",
@@ -80,8 +87,20 @@ class WorkerSettings:
         at_most=16,
     )
     metrics_port: int = setting(
-        "port of Prometheus metrics; 0: none", default=0, at_least=0, at_most=65_535
+        "HTTP port of /metrics, /live and /ready; 0: none", default=0, at_least=0, at_most=65_535
     )
+    tls_dir: Path | None = setting(  # noqa: RUF009
+        "directory of ca.crt, tls.crt and tls.key: gRPC asks both sides for a certificate; files"
+        " may be replaced at any time (none: plaintext, for one machine)",
+        default=None,
+    )
+    tls_name: str | None = setting(
+        "DNS name that every peer's certificate must carry; goes with tls_dir", default=None
+    )
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        return tls_files(self.tls_dir, self.tls_name)
 
     def __post_init__(self) -> None:
         problems = []
@@ -92,5 +111,7 @@ class WorkerSettings:
             )
         if (self.speculation is Speculation.DRAFT_MODEL) != (self.draft_model is not None):
             problems.append("speculation draft-model and a draft_model go together")
+        if (self.tls_dir is None) != (self.tls_name is None):
+            problems.append("tls_dir and tls_name go together")
         if problems:
             raise ConfigError(problems)

@@ -14,6 +14,7 @@ from baton.common.errors import BatonError
 from baton.engine.batch import KvStore
 from baton.engine.messages import Cancel, Command, StepReport, Submit
 from baton.engine.params import FinishReason
+from baton.worker.progress import StepProgress
 
 TURNS_UNDELIVERED_MAX = 256
 """Seconds of steps: the engine waits only for an event loop that has stopped turning."""
@@ -54,6 +55,9 @@ class Turn:
     report: StepReport
     refused: tuple[Refused, ...]
     duration_s: float  # of the step, without waiting
+    planned_s: float = 0.0  # when it began; this and the next are `time.perf_counter` stamps
+    ended_s: float = 0.0
+    submitted: tuple[tuple[Submit, float], ...] = ()  # the submits it took in, and when they came
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,15 @@ class EngineThread:
     """
 
     def __init__(
-        self, build: Callable[[], EngineApi], hand_over: Callable[[Handover], bool]
+        self,
+        build: Callable[[], EngineApi],
+        hand_over: Callable[[Handover], bool],
+        progress: StepProgress,
     ) -> None:
         self._build = build
         self._hand_over = hand_over
-        self._inbox: list[Command] = []
+        self._progress = progress
+        self._inbox: list[tuple[Command, float]] = []  # with the time it was posted
         self._stopping = False
         self._awake = threading.Condition()
         self._undelivered = threading.Semaphore(TURNS_UNDELIVERED_MAX)
@@ -91,7 +99,7 @@ class EngineThread:
     def post(self, command: Command) -> None:
         """Apply `command` before the next step. Never blocks for longer than a list append."""
         with self._awake:
-            self._inbox.append(command)
+            self._inbox.append((command, time.perf_counter()))
             self._awake.notify()
 
     def delivered(self) -> None:
@@ -105,8 +113,11 @@ class EngineThread:
             self._awake.notify()
         self._undelivered.release()
 
-    def join(self, limit_s: float) -> None:
-        self._thread.join(limit_s)
+    def join(self, limit_s: float) -> bool:
+        """Whether the thread has ended, within `limit_s`."""
+        if self._thread.ident is not None:
+            self._thread.join(limit_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -114,14 +125,15 @@ class EngineThread:
             if not self._hand_over(Loaded(engine.kv)):
                 return
             while (commands := self._take(engine)) is not None:
-                turn = _turn(engine, commands)
+                with self._progress.phase():
+                    turn = _turn(engine, commands)
                 self._undelivered.acquire()
                 if not self._hand_over(turn):
                     return
         except Exception as error:  # anything: the process is of no further use, and says so
             self._hand_over(Broken(error))
 
-    def _take(self, engine: EngineApi) -> list[Command] | None:
+    def _take(self, engine: EngineApi) -> list[tuple[Command, float]] | None:
         """The commands since the last turn, as soon as there is work; None: stop."""
         with self._awake:
             while not self._stopping and not self._inbox and not engine.has_work():
@@ -130,10 +142,12 @@ class EngineThread:
             return None if self._stopping else commands
 
 
-def _turn(engine: EngineApi, commands: Sequence[Command]) -> Turn:
+def _turn(engine: EngineApi, commands: Sequence[tuple[Command, float]]) -> Turn:
     began_s = time.perf_counter()
-    refused = []
-    for command in commands:
+    refused, submitted = [], []
+    for command, posted_s in commands:
+        if isinstance(command, Submit):
+            submitted.append((command, posted_s))
         try:
             engine.apply(command)
         except BatonError as error:
@@ -141,4 +155,6 @@ def _turn(engine: EngineApi, commands: Sequence[Command]) -> Turn:
             if not isinstance(command, Submit):  # it runs, but no longer as its owner believes
                 engine.apply(Cancel(command.request_id, FinishReason.CANCELLED))
     report = engine.step()
-    return Turn(report, tuple(refused), time.perf_counter() - began_s)
+    ended_s = time.perf_counter()
+    duration_s = ended_s - began_s
+    return Turn(report, tuple(refused), duration_s, began_s, ended_s, tuple(submitted))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from baton.common.errors import Draining, Overloaded
 from baton.engine.costmodel import CostModel
 from baton.engine.messages import EngineLoad
 from baton.handoff.codec import layout_to_wire
@@ -51,6 +52,7 @@ class Watcher:
         self._changed = asyncio.Event()
         self._changed.set()
         self.overflowed = False
+        self.ended = False  # after the next event there is none
 
     async def wait_changed(self) -> None:
         await self._changed.wait()
@@ -95,6 +97,7 @@ class WatchHub:
         self._blocks: set[bytes] = set()
         self._load = EngineLoad(0, 0, 0, 0, 0)
         self._watchers: set[Watcher] = set()
+        self._ended = False
 
     def observe(self, turn: Turn) -> None:
         report = turn.report
@@ -108,10 +111,20 @@ class WatchHub:
         for watcher in self._watchers:
             watcher.wake()
 
-    def open(self) -> Watcher | None:
-        """A new reader's view, beginning with the snapshot; None: too many readers."""
+    def end(self) -> None:
+        """The process is about to end: every stream ends after one more event."""
+        self._ended = True
+        for watcher in self._watchers:
+            watcher.ended = True
+            watcher.wake()
+
+    def open(self) -> Watcher:
+        """A new reader's view, beginning with the snapshot. Raises Overloaded where there are too
+        many readers, Draining after `end`."""
+        if self._ended:
+            raise Draining("this worker is going away")
         if len(self._watchers) >= WATCHERS_MAX:
-            return None
+            raise Overloaded("too many watchers")
         watcher = Watcher(self._blocks)
         self._watchers.add(watcher)
         return watcher
@@ -139,6 +152,7 @@ class WatchHub:
 
 
 _STATE_TO_WIRE: Final = {
+    WorkerState.FAILED: worker_pb2.WORKER_STATE_DRAINING,  # to a router it is the same: going away
     WorkerState.STARTING: worker_pb2.WORKER_STATE_STARTING,
     WorkerState.READY: worker_pb2.WORKER_STATE_READY,
     WorkerState.DRAINING: worker_pb2.WORKER_STATE_DRAINING,

@@ -34,18 +34,19 @@ class WatchService(worker_pb2_grpc.WorkerServicer):
     ) -> None:
         async with errors_to_status(context):
             watcher = self._hub.open()
-            if watcher is None:
-                raise Overloaded("too many watchers")
             try:
                 await self._push(watcher, context)
             finally:
                 self._hub.close(watcher)
 
     async def _push(self, watcher: Watcher, context: WatchContext) -> None:
-        """Until the reader goes, or has fallen too far behind."""
+        """Until the reader goes or has fallen too far behind, or the process ends."""
         sequence = 0
         while True:
+            last = watcher.ended
             await context.write(self._hub.event(watcher, sequence))
+            if last:
+                return
             sequence += 1
             await asyncio.sleep(EVENT_INTERVAL_S)
             with contextlib.suppress(TimeoutError):

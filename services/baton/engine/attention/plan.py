@@ -64,11 +64,9 @@ class Sequences:
         return contexts
 
 
-def plan_attention(
-    sequences: Sequences, *, block_size: int, window: int | None, dtype: torch.dtype
-) -> AttentionPlan:
-    """The plan of a step. `window`: tokens that windowed layers see; `dtype`: that of the masks."""
-    planner = _Planner(sequences, block_size, dtype)
+def plan_attention(sequences: Sequences, *, block_size: int, window: int | None) -> AttentionPlan:
+    """The plan of a step. `window`: tokens that windowed layers see."""
+    planner = _Planner(sequences, block_size)
     return AttentionPlan(
         write_slots=torch.from_numpy(planner.write_slots()),
         full=planner.view(None),
@@ -77,8 +75,8 @@ def plan_attention(
 
 
 class _Planner:
-    def __init__(self, sequences: Sequences, block_size: int, dtype: torch.dtype) -> None:
-        self._sequences, self._block_size, self._dtype = sequences, block_size, dtype
+    def __init__(self, sequences: Sequences, block_size: int) -> None:
+        self._sequences, self._block_size = sequences, block_size
         self._contexts = sequences.contexts
         self._decode_count = int(np.count_nonzero(sequences.lengths == 1))
         self._rows = np.concatenate(([0], np.cumsum(sequences.lengths)))  # [S + 1] first rows
@@ -135,7 +133,7 @@ class _Planner:
 
     def _mask(self, visible: NDArray[np.bool_]) -> torch.Tensor:
         """0 where visible, else -inf: floats, as each layer would convert booleans again."""
-        mask = torch.zeros(visible.shape, dtype=self._dtype)
+        mask = torch.zeros(visible.shape)
         return mask.masked_fill_(torch.from_numpy(~visible), float("-inf"))
 
 

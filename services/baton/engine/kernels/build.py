@@ -5,11 +5,12 @@ Knows compilers, files and processor flags; knows nothing of what the kernels co
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +42,7 @@ class CpuLevel:
 
 
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "fma", "bmi2"})
+X86_NAMES = ("x86_64", "AMD64")  # what systems call the processors that the levels are of
 # Best first.
 LEVELS = (
     CpuLevel(
@@ -142,12 +144,24 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
+def prebuild(levels: Sequence[CpuLevel], folder: Path, environ: Mapping[str, str]) -> list[Path]:
+    """One library per level in `folder`, and none of older sources. Raises KernelsUnavailable."""
+    compiler = find_compiler(environ)
+    paths = [folder / library_name(level, "") for level in levels]
+    for level, path in zip(levels, paths, strict=True):
+        if not path.exists():
+            compile_library(compiler, level, path)
+    for stale in set(folder.glob("*.so")) - set(paths):
+        stale.unlink()
+    return paths
+
+
 def main() -> None:
     """Every level into the package; images then need no compiler."""
-    compiler = find_compiler(os.environ)
-    for level in LEVELS:
-        path = PREBUILT_DIR / library_name(level, "")
-        compile_library(compiler, level, path)
+    if platform.machine() not in X86_NAMES:
+        print("no kernels for this processor: torch computes", file=sys.stderr)
+        return
+    for path in prebuild(LEVELS, PREBUILT_DIR, os.environ):
         print(path.name, file=sys.stderr)
 
 

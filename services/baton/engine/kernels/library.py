@@ -8,7 +8,13 @@ from ctypes import byref, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 from baton.common.errors import EngineFailure
-from baton.engine.kernels.structs import LinearStruct, ModelStruct, Scheme, StepStruct
+from baton.engine.kernels.structs import (
+    KvType,
+    LinearStruct,
+    ModelStruct,
+    Scheme,
+    StepStruct,
+)
 
 
 class KernelLibrary:
@@ -20,6 +26,7 @@ class KernelLibrary:
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
         self.schemes = frozenset(s for s in Scheme if self._library.baton_schemes() >> s & 1)
+        self.kv_types = frozenset(t for t in KvType if self._library.baton_kv_types() >> t & 1)
 
     def weight_bytes(self, linear: LinearStruct) -> int:
         return int(self._library.baton_weight_bytes(byref(linear)))
@@ -70,10 +77,17 @@ class KernelLibrary:
         if self._library.baton_decoder_logits(handle, hidden, rows, logits, stride):
             raise EngineFailure("the kernels ran out of memory at the head")
 
+    def best(
+        self, handle: int, logits: int, rows: int, stride: int, token_ids: int, finite: int
+    ) -> None:
+        """Addresses: logits [rows, stride] -> token_ids and finite [rows], int32."""
+        self._library.baton_decoder_best(handle, logits, rows, stride, token_ids, finite)
+
 
 _LINEAR, _MODEL, _STEP = (ctypes.POINTER(kind) for kind in (LinearStruct, ModelStruct, StepStruct))
 _SIGNATURES = (
     ("baton_schemes", c_int32, ()),
+    ("baton_kv_types", c_int32, ()),
     ("baton_weight_bytes", c_int64, (_LINEAR,)),
     ("baton_panels", c_int32, (_LINEAR,)),
     ("baton_pack", None, (_LINEAR, c_void_p, c_void_p, c_void_p, c_void_p, c_int32)),
@@ -82,5 +96,6 @@ _SIGNATURES = (
     ("baton_decoder_new", c_void_p, (_MODEL, c_int32)),
     ("baton_decoder_delete", None, (c_void_p,)),
     ("baton_decoder_step", c_int32, (c_void_p, _STEP)),
+    ("baton_decoder_best", None, (c_void_p, c_void_p, c_int32, c_int64, c_void_p, c_void_p)),
     ("baton_decoder_logits", c_int32, (c_void_p, c_void_p, c_int32, c_void_p, c_int64)),
 )

@@ -9,9 +9,15 @@ from functools import cache
 from pathlib import Path
 
 from baton.common.logs import get_log
-from baton.engine.kernels.build import KernelsUnavailable, default_cache_dir, library_path
+from baton.engine.kernels.build import (
+    PREBUILT_DIR,
+    KernelsUnavailable,
+    default_cache_dir,
+    library_path,
+)
 from baton.engine.kernels.library import KernelLibrary
-from baton.engine.kernels.structs import Scheme
+from baton.engine.kernels.structs import KvType, Scheme
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 
 _log = get_log(__name__)
@@ -31,7 +37,11 @@ class Kernels(Enum):
 
 
 def choose_library(
-    choice: Kernels, quantization: Quantization, cache_dir: Path | None = None
+    choice: Kernels,
+    quantization: Quantization,
+    cache_dir: Path | None = None,
+    *,
+    kv: KvCacheDtype = KvCacheDtype.AUTO,
 ) -> KernelLibrary | None:
     """The library to compute with; None: torch computes, and the log says why."""
     if choice is Kernels.TORCH:
@@ -40,6 +50,8 @@ def choose_library(
         library = open_library(cache_dir or default_cache_dir(os.environ))
         if SCHEMES.get(quantization) not in library.schemes:
             raise KernelsUnavailable(f"there are none for {quantization.value} on this processor")
+        if kv is KvCacheDtype.INT8 and KvType.INT8 not in library.kv_types:
+            raise KernelsUnavailable("there are none for int8 KV on this processor")
     except KernelsUnavailable as error:
         _log.info("kernels are not used", reason=error.message)
         return None
@@ -51,6 +63,8 @@ def open_library(cache_dir: Path) -> KernelLibrary:
     """Builds it first if need be. Raises KernelsUnavailable."""
     path = library_path(cache_dir, os.environ)
     try:
-        return KernelLibrary(path)
+        library = KernelLibrary(path)
     except OSError as error:
         raise KernelsUnavailable(f"the kernels cannot be loaded: {error!s:.200}") from error
+    _log.info("kernels are loaded", library=path.name, prebuilt=path.parent == PREBUILT_DIR)
+    return library

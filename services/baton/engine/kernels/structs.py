@@ -15,6 +15,7 @@ class Scheme(IntEnum):
 class KvType(IntEnum):
     FLOAT32 = 0
     BFLOAT16 = 1
+    INT8 = 2
 
 
 class EmbeddingKind(IntEnum):

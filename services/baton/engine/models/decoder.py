@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from baton.engine.attention.paged import attend, write_kv
+from baton.engine.attention.paged import attend
 from baton.engine.attention.plan import AttentionPlan
 from baton.engine.batch import BatchSlice
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.rotary import Rotation, inverse_frequencies
-from baton.engine.models.steps import HiddenRows
+from baton.engine.models.steps import BestTokens, HiddenRows, best_tokens
 from baton.engine.quant.linear import Linear
 from baton.engine.rows import flatten
 from baton.model.config import ModelConfig
@@ -58,7 +58,6 @@ class Decoder:
             slices,
             block_size=cache.block_size,
             window=config.sliding_window if config.sliding_layers else None,
-            dtype=cache.dtype,
         )
         hidden = self.forward(rows.tokens, rows.positions, rows.plan, cache)
         return HiddenRows(hidden, rows.firsts)
@@ -84,6 +83,9 @@ class Decoder:
         """Final hidden rows [R, hidden] -> [R, vocab] float32."""
         return self._lm_head(hidden)
 
+    def best(self, logits: torch.Tensor) -> BestTokens:
+        return best_tokens(logits)
+
     def _attention(
         self,
         index: int,
@@ -105,7 +107,8 @@ class Decoder:
             )
         qk = rotation(qk)
         keys, values = cache.layer(index)
-        write_kv(keys, values, plan.write_slots, qk[:, config.heads :], qkv[:, turned:])
+        keys.write(plan.write_slots, qk[:, config.heads :])
+        values.write(plan.write_slots, qkv[:, turned:])
         windowed = plan.windowed is not None and index in config.sliding_layers
         view = plan.windowed if windowed and plan.windowed is not None else plan.full
         return layer.output(attend(qk[:, : config.heads], keys, values, view))

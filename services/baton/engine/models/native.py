@@ -18,7 +18,7 @@ from baton.engine.kernels.library import KernelLibrary
 from baton.engine.kernels.structs import KvType, StepStruct
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.packed import PackedModel
-from baton.engine.models.steps import HiddenRows, StepTime
+from baton.engine.models.steps import BestTokens, HiddenRows, StepTime
 from baton.engine.rows import FlatRows, flat_rows
 from baton.model.config import ModelConfig
 
@@ -26,7 +26,11 @@ from baton.model.config import ModelConfig
 # stores would fight for the same few places of the first cache.
 LINE_FLOATS = 16
 
-KV_TYPES = {torch.float32: KvType.FLOAT32, torch.bfloat16: KvType.BFLOAT16}
+KV_TYPES = {
+    torch.float32: KvType.FLOAT32,
+    torch.bfloat16: KvType.BFLOAT16,
+    torch.int8: KvType.INT8,
+}
 
 
 class NativeDecoder:
@@ -81,6 +85,20 @@ class NativeDecoder:
             self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr(), stride
         )
         return logits[:, :vocab]
+
+    def best(self, logits: torch.Tensor) -> BestTokens:
+        """[R, vocab] float32, rows `stride` apart, in one pass over them."""
+        token_ids = np.empty(len(logits), np.int32)
+        finite = np.empty(len(logits), np.int32)
+        self._library.best(
+            self._handle,
+            logits.data_ptr(),
+            len(logits),
+            logits.stride(0),
+            token_ids.ctypes.data,
+            finite.ctypes.data,
+        )
+        return BestTokens(token_ids.tolist(), finite.astype(bool).tolist())
 
     def _check(self, rows: FlatRows, cache: PagedKvCache) -> None:
         if not _all_below(rows.tokens, self.config.vocab_size):

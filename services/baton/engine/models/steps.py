@@ -25,6 +25,19 @@ class StepTime(NamedTuple):
     rest_s: float
 
 
+class BestTokens(NamedTuple):
+    """What some rows of logits are at a glance."""
+
+    token_ids: Sequence[int]  # the likeliest token of each row, the lowest of equals
+    finite: Sequence[bool]  # whether the row is free of NaN and infinities
+
+
+def best_tokens(logits: torch.Tensor) -> BestTokens:
+    """[R, vocab] float32, in torch."""
+    finite = torch.isfinite(logits.sum(-1))  # either would show in its sum
+    return BestTokens(logits.max(-1).indices.tolist(), finite.tolist())
+
+
 class StepModel(Protocol):
     """A decoder of any family, with its weights."""
 
@@ -37,4 +50,8 @@ class StepModel(Protocol):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Final hidden rows [R, hidden] -> [R, vocab] float32, the caller's to keep."""
+        ...
+
+    def best(self, logits: torch.Tensor) -> BestTokens:
+        """[R, vocab] float32, as `logits` made them."""
         ...

@@ -52,12 +52,3 @@ def make_linear(
 def embedding_dtype(quantization: Quantization) -> torch.dtype:
     """Rows are only looked up: bfloat16 halves the table where weights are rounded anyway."""
     return torch.float32 if quantization is Quantization.NONE else torch.bfloat16
-
-
-def kv_dtype(quantization: Quantization) -> torch.dtype:
-    """What the KV cache holds; part of the KV's identity between workers.
-
-    In a full batch a step reads more KV than weights: bfloat16 halves it, and the hand-off too,
-    for an error far below that of any rounded weight.
-    """
-    return torch.float32 if quantization is Quantization.NONE else torch.bfloat16

@@ -17,14 +17,15 @@ from baton.common.errors import BatonError, EngineFailure, ModelNotFound, Overlo
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.admission import Admission, Demand
-from baton.router.decide import Role
+from baton.router.fleet import Role
 from baton.router.openai import chunks, responses
 from baton.router.openai.generate import Piece, Runs, generate
 from baton.router.openai.plan import Plan, plan_chat, plan_completion
 from baton.router.openai.responses import Head, Usage
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
 from baton.router.openai.sse import EventStream
-from baton.router.telemetry import Meter
+from baton.router.tally import Tally
+from baton.router.telemetry import Meter, note_asked
 from baton.router.text import TextModel
 from baton.router.work import FleetSource
 
@@ -55,6 +56,7 @@ class Completions:
         runs: Runs,
         admission: Admission,
         metrics: Metrics,
+        tally: Tally,
         clock: Clock,
         new_seed: Callable[[], int],
         new_id: Callable[[], str],
@@ -65,6 +67,7 @@ class Completions:
         self._runs = runs
         self._admission = admission
         self._metrics = metrics
+        self._tally = tally
         self._clock = clock
         self._new_seed = new_seed
         self._new_id = new_id
@@ -120,7 +123,7 @@ class Completions:
     ) -> AsyncGenerator[Piece, None]:
         """All pieces, admitted, counted and measured. Raises BatonError only."""
         demand = self._admitted(plan)
-        meter = Meter(self._metrics, self._clock, f"{request_id} {head.id}", usage)
+        meter = Meter(self._metrics, self._tally, self._clock, f"{request_id} {head.id}", usage)
         deadline_s = self._clock.monotonic_s() + self._request_timeout_s
         tokenizer = self.model.tokenizer
         try:
@@ -147,10 +150,14 @@ class Completions:
             self._admission.release(demand)
 
     def _admitted(self, plan: Plan) -> Demand:
+        note_asked(self._metrics, plan)
         tokens = sum(len(choice.prompt.token_ids) for choice in plan.choices)
         demand = Demand(requests=len(plan.choices), prompt_tokens=tokens)
         refusal = self._admission.admit(demand)
         if refusal is not None:
+            reason = refusal.reason.name.lower()
+            self._metrics.count("vllm:admission_rejections_total", reason=reason)
+            self._metrics.count("baton_router_refusals_total", reason=reason)
             raise Overloaded(
                 f"The server is busy: {refusal.reason.value} ({refusal.in_flight}, limit "
                 f"{refusal.limit})."

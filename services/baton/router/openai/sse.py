@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from baton.common.errors import BatonError
 from baton.router.openai.errors import error_response
 
-KEEP_ALIVE_S = 15.0
-"""Proxies cut connections that are silent for 30 to 60 s; a long prefill is."""
+KEEP_ALIVE_S = 10.0
+"""Proxies cut connections that are silent for 30 to 60 s; a long prefill is, and so is the wait for
+a worker that is being started. Until then an error still has its own status."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 

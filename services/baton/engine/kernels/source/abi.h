@@ -7,7 +7,7 @@
 namespace baton {
 
 enum Scheme : int32_t { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
-enum KvType : int32_t { kKvFloat32 = 0, kKvBfloat16 = 1 };
+enum KvType : int32_t { kKvFloat32 = 0, kKvBfloat16 = 1, kKvInt8 = 2 };
 enum Embedding : int32_t { kRowsFloat32 = 0, kRowsBfloat16 = 1, kFromHead = 2 };
 
 // Columns (outputs) that are packed, and computed, together: two vectors of 16.
@@ -59,7 +59,7 @@ struct Step {
   const int32_t* lengths;        // [sequences] rows of the step
   const int32_t* tables;         // block ids, all sequences' one after the other
   const int32_t* table_offsets;  // [sequences] where each one's begin
-  void* cache;                   // [layers][k, v][blocks][slots][kv_heads][head_size]
+  void* cache;                   // [layers][k, v][blocks][side of a block], see kv.h
   float* hidden;                 // out: [rows, hidden_size], after the final norm
   double* seconds;               // out, added to: [kPartCount]; or null
   int32_t rows;

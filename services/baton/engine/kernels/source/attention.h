@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "tile.h"
+#include "tile_int8.h"
 
 namespace baton {
 
@@ -47,6 +48,12 @@ inline void write_mean(const float* state, float* out, int head_size) {
   }
 }
 
+// Keys that will be read soon, of up to one tile.
+struct Upcoming {
+  const int32_t* table;  // null: none are known
+  int kv_head, begin, end;
+};
+
 // Rows at consecutive positions of one sequence, and the query heads of one key head.
 struct Rows {
   const KvLayer& kv;
@@ -64,12 +71,27 @@ struct Rows {
   size_t state_size() const { return kStateHead + width(); }
   int oldest(int position) const { return window > 0 ? std::max(0, position - window + 1) : 0; }
 
+  // The first key of a span that any row sees.
+  int begin_of(int span) const { return std::max(span * kSpanKeys, oldest(first)); }
+
   // The state of every (row, head of the group) over the keys of one span. space: see KeyTile.
-  void attend_span(int span, float* states, float* space) const {
+  // `upcoming`: what comes after it.
+  void attend_span(int span, float* states, float* space, const Upcoming& upcoming = {}) const {
     const int pairs = count * group;
     for (int i = 0; i < pairs; ++i) clear_state(states + i * state_size(), width());
-    const int begin = std::max(span * kSpanKeys, oldest(first));
+    const int begin = begin_of(span);
     const int end = std::min((span + 1) * kSpanKeys, first + count);
+    if (kv.is_int8()) {
+      attend_levels_of(begin, end, states, space, upcoming);
+    } else {
+      attend_floats_of(begin, end, states, space);
+    }
+  }
+
+ private:
+  // Keys begin .. end - 1, of one span.
+  void attend_floats_of(int begin, int end, float* states, float* space) const {
+    const int pairs = count * group;
     const bool copied = kv.keys.head_size % kLanes != 0 ||
                         (kv.keys.kv_type != kKvFloat32 && pairs >= kCopyPairs);
     KeyTile tile;
@@ -87,7 +109,70 @@ struct Rows {
     }
   }
 
- private:
+  void attend_levels_of(int begin, int end, float* states, float* space,
+                        const Upcoming& upcoming) const {
+#ifdef __AVX512VNNI__
+    const int pairs = count * group;
+    const QueryLevels queries(space, pairs);
+    for (int i = 0; i < pairs; ++i) {
+      queries.set(i, q + i / group * q_stride + i % group * width(), kv.keys.head_size);
+    }
+    Int8Tile4 tile, ahead;
+    const int start = begin / kTileKeys * kTileKeys;
+    const auto locate = [&](Int8Tile4& at, int tile_first) {
+      at.locate(kv, table, kv_head, tile_first, std::max(begin - tile_first, 0),
+                std::min(end - tile_first, kTileKeys));
+    };
+    locate(ahead, start);
+    for (int tile_first = start; tile_first < end; tile_first += kTileKeys) {
+      tile = ahead;
+      if (tile_first + kTileKeys < end) {
+        locate(ahead, tile_first + kTileKeys);
+      } else if (upcoming.table != nullptr) {
+        const int next = upcoming.begin / kTileKeys * kTileKeys;
+        ahead.locate(kv, upcoming.table, upcoming.kv_head, next, upcoming.begin - next,
+                     std::min(upcoming.end - next, kTileKeys));
+      }
+      for (int i = 0; i < pairs; i += 4) {
+        switch (std::min(4, pairs - i)) {
+          case 4: attend_level_pairs<4>(tile, ahead, queries, tile_first, i, states); break;
+          case 3: attend_level_pairs<3>(tile, ahead, queries, tile_first, i, states); break;
+          case 2: attend_level_pairs<2>(tile, ahead, queries, tile_first, i, states); break;
+          default: attend_level_pairs<1>(tile, ahead, queries, tile_first, i, states);
+        }
+      }
+    }
+#endif
+  }
+
+#ifdef __AVX512VNNI__
+  template <int Count>
+  void attend_level_pairs(const Int8Tile4& tile, const Int8Tile4& ahead, const QueryLevels& queries,
+                          int tile_first, int i, float* states) const {
+    LevelRows<Count> rows;
+    bool seen = false;
+    for (int r = 0; r < Count; ++r) {
+      place_row(rows, r, tile_first, i, states);
+      rows.levels[r] = queries.levels + static_cast<size_t>(i + r) * kv.keys.head_size;
+      rows.scales[r] = queries.scales[i + r];
+      rows.offsets[r] = queries.offsets[i + r];
+      seen |= rows.sees(r);
+    }
+    if (seen) attend_levels(tile, ahead, kv.keys.int8_block(), rows);
+  }
+#endif
+
+  // Row `r` of a tile that begins at `tile_first` is pair i + r.
+  template <class TileRows>
+  void place_row(TileRows& rows, int r, int tile_first, int i, float* states) const {
+    const int row = (i + r) / group, position = first + row;
+    rows.q[r] = q + row * q_stride + (i + r) % group * width();
+    rows.states[r] = states + (i + r) * state_size();
+    rows.low[r] = std::max(oldest(position) - tile_first, 0);
+    rows.high[r] = std::min(position + 1 - tile_first, kTileKeys);
+    rows.kept[r] = 1.0f;
+  }
+
   template <class Vector>
   void attend_tile(const KeyTile& tile, int pairs, float* states) const {
     for (int i = 0; i < pairs; i += 4) {
@@ -104,13 +189,7 @@ struct Rows {
   template <class Vector, int Count>
   void attend_pairs(const KeyTile& tile, int i, float* states) const {
     TileRows<Count> rows;
-    for (int r = 0; r < Count; ++r) {
-      const int row = (i + r) / group, position = first + row;
-      rows.q[r] = q + row * q_stride + (i + r) % group * width();
-      rows.states[r] = states + (i + r) * state_size();
-      rows.low[r] = std::max(oldest(position) - tile.first, 0);
-      rows.high[r] = std::min(position + 1 - tile.first, kTileKeys);
-    }
+    for (int r = 0; r < Count; ++r) place_row(rows, r, tile.first, i, states);
     attend<Vector>(tile, rows, width());
   }
 };

@@ -64,7 +64,8 @@ class AttentionTasks {
       rows.attend_span(block.span, part, space);
       return;
     }
-    attend_spans(rows, totals, states, span_states, space);
+    attend_spans(rows, totals, states, span_states, space,
+                 upcoming_after(task / shares, step, window));
     for (int head = 0; head < heads_together_ * group_; ++head) {
       const float* total = totals + head / group_ * states + head % group_ * state_size_;
       for (int row = 0; row < block.count; ++row, total += group_ * state_size_) {
@@ -100,8 +101,17 @@ class AttentionTasks {
     size_t part;
   };
 
+  // What the block after the one at `index` begins with: often this thread's next.
+  Upcoming upcoming_after(size_t index, const Step& step, int window) const {
+    if (index + 1 >= blocks_.size()) return {};
+    const Block& next = blocks_[index + 1];
+    const int oldest = window > 0 ? std::max(0, next.position - window + 1) : 0;
+    return {step.tables + step.table_offsets[next.sequence], 0, oldest, next.position + next.count};
+  }
+
   // All spans the rows see, of all key heads of the task. totals [heads][states].
-  void attend_spans(const Rows& rows, float* totals, size_t states, float* span_states, float* space) {
+  void attend_spans(const Rows& rows, float* totals, size_t states, float* span_states,
+                    float* space, const Upcoming& after) {
     const int first = rows.oldest(rows.first) / kSpanKeys;
     const int last = (rows.first + rows.count - 1) / kSpanKeys;
     for (int span = first; span <= last; ++span) {
@@ -111,7 +121,14 @@ class AttentionTasks {
         one.q += head * group_ * width_;
         one.fetched = head == 0 ? heads_together_ : 0;  // the first asks for all of them
         float* total = totals + head * states;
-        one.attend_span(span, span == first ? total : span_states, space);
+        const int end = rows.first + rows.count;
+        Upcoming upcoming = after;
+        if (head + 1 < heads_together_) {
+          upcoming = {rows.table, one.kv_head + 1, rows.begin_of(span), end};
+        } else if (span < last) {
+          upcoming = {rows.table, rows.kv_head, rows.begin_of(span + 1), end};
+        }
+        one.attend_span(span, span == first ? total : span_states, space, upcoming);
         if (span == first) continue;
         for (size_t i = 0; i < states; i += state_size_) {
           merge_state(total + i, span_states + i, width_);

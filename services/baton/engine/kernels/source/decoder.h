@@ -42,9 +42,19 @@ class Decoder {
     });
   }
 
+  // logits [rows][stride] -> [rows] each
+  void best(const float* logits, int rows, size_t stride, int32_t* token_ids, int32_t* finite) {
+    crew_.run([&](Crew::Member& member) {
+      member.share(rows, [&](int row) {
+        const Best found = best_of(logits + row * stride, model_.vocab_size);
+        token_ids[row] = found.index, finite[row] = found.finite;
+      });
+    });
+  }
+
  private:
   static constexpr int kLayerPhases = 11;  // calls of share in `layer`
-  static constexpr int kOtherPhases = 2;   // and in `step`, or in `logits`
+  static constexpr int kOtherPhases = 2;   // and in `step`, `logits` or `best`
 
   // Adds the time since it was last asked to one part of the step; one thread's does.
   class Clock {

@@ -21,6 +21,15 @@ int32_t baton_schemes() {
   return schemes;
 }
 
+// Bit t is set where this build has the instructions for a cache of type t.
+int32_t baton_kv_types() {
+  int32_t types = 1 << kKvFloat32 | 1 << kKvBfloat16;
+#ifdef __AVX512VNNI__
+  types |= 1 << kKvInt8;
+#endif
+  return types;
+}
+
 int64_t baton_weight_bytes(const Linear* linear) {
   return static_cast<int64_t>(panel_count(*linear)) * step_count(*linear) * kPanelStepBytes;
 }
@@ -105,6 +114,12 @@ int32_t baton_decoder_logits(void* decoder, const float* hidden, int32_t rows, f
   } catch (const std::bad_alloc&) {
     return 1;
   }
+}
+
+// The likeliest token of each row of logits, the lowest of equals, and whether the row is finite.
+void baton_decoder_best(void* decoder, const float* logits, int32_t rows, int64_t stride,
+                        int32_t* token_ids, int32_t* finite) {
+  static_cast<Decoder*>(decoder)->best(logits, rows, stride, token_ids, finite);
 }
 
 }  // extern "C"

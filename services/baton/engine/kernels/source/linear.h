@@ -224,15 +224,8 @@ struct Preparation {
   void levels(float* x, uint8_t* out, float* scale) const {
     const int count = linear.inner;
     rotate(x, count, linear.rotated);
-    __m512 largest = _mm512_setzero_ps();
-    __mmask16 nan = 0;
-    for (int i = 0; i < count; i += kLanes) {
-      const __m512 v = _mm512_maskz_loadu_ps(first_lanes(count - i), x + i);
-      largest = _mm512_max_ps(largest, _mm512_abs_ps(v));
-      nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    }
-    const float most = std::max(_mm512_reduce_max_ps(largest), 1e-30f);
-    *scale = nan ? std::nanf("") : most / 127.0f;
+    const float most = largest_magnitude(x, count);
+    *scale = most / 127.0f;
     const __m512 factor = _mm512_set1_ps(127.0f / most);
     const __m128i offset = _mm_set1_epi8(static_cast<char>(0x80));
     for (int i = 0; i < count; i += kLanes) {

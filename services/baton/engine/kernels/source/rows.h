@@ -61,13 +61,11 @@ struct HeadSplit {
       if (layer.q_norm != nullptr) rms_norm(qkv, layer.q_norm, size, model.norm_epsilon, qkv);
       turn(qkv, cosines, sines, half, factor, q + head * width);
     }
-    for (int head = 0; head < model.kv_heads; ++head, qkv += size) {
+    const float* values = qkv + model.kv_heads * size;
+    for (int head = 0; head < model.kv_heads; ++head, qkv += size, values += size) {
       if (layer.k_norm != nullptr) rms_norm(qkv, layer.k_norm, size, model.norm_epsilon, qkv);
       turn(qkv, cosines, sines, half, 1.0f, qkv);
-      kv.keys.store(kv.keys.at(table, position, head), qkv);
-    }
-    for (int head = 0; head < model.kv_heads; ++head, qkv += size) {
-      kv.values.store(kv.values.at(table, position, head), qkv);
+      kv.store(table, position, head, qkv, values);
     }
   }
 };

@@ -4,9 +4,11 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 namespace baton {
 
@@ -22,6 +24,10 @@ inline __mmask16 first_lanes(int count) {
 
 inline __m512 widen_bf16(__m256i halves) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+inline __m512 widen_int8(__m128i levels) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels));
 }
 
 // To the nearest, ties to even; NaN stays NaN.
@@ -82,6 +88,53 @@ inline float sum_of_squares(const float* x, int count) {
     sum = _mm512_fmadd_ps(v, v, sum);
   }
   return _mm512_reduce_add_ps(sum);
+}
+
+// What the levels of `count` values are scaled by: never zero, and NaN where any value is.
+inline float largest_magnitude(const float* x, int count) {
+  __m512 largest = _mm512_setzero_ps();
+  __mmask16 nan = 0;
+  for (int i = 0; i < count; i += kLanes) {
+    const __m512 v = _mm512_maskz_loadu_ps(first_lanes(count - i), x + i);
+    largest = _mm512_max_ps(largest, _mm512_abs_ps(v));
+    nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  }
+  return nan ? std::nanf("") : std::fmax(_mm512_reduce_max_ps(largest), 1e-30f);
+}
+
+struct Best {
+  int index;  // of the largest value, the first of equals
+  bool finite;
+};
+
+// One pass over `count` values. With NaN among them the index means nothing.
+inline Best best_of(const float* x, int count) {
+  constexpr int kChains = 4;
+  const __m512 nothing = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  __m512 most[kChains], zero = _mm512_setzero_ps();
+  __m512i first[kChains];
+  for (int c = 0; c < kChains; ++c) most[c] = nothing, first[c] = _mm512_setzero_si512();
+  for (int i = 0; i < count; i += kChains * kLanes) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kChains; ++c) {
+      const int begin = i + c * kLanes;
+      const __mmask16 mask = first_lanes(count - begin);
+      const __m512 v = _mm512_mask_loadu_ps(nothing, mask, x + begin);
+      const __mmask16 better = _mm512_cmp_ps_mask(v, most[c], _CMP_GT_OQ);
+      most[c] = _mm512_mask_mov_ps(most[c], better, v);
+      first[c] = _mm512_mask_mov_epi32(first[c], better, _mm512_set1_epi32(begin));
+      zero = _mm512_mask3_fmadd_ps(v, _mm512_setzero_ps(), zero, mask);  // NaN of NaN and infinity
+    }
+  }
+  const __m512 all = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+  const __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(all));
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int index = count;
+  for (int c = 0; c < kChains; ++c) {
+    const __mmask16 equal = _mm512_cmp_ps_mask(most[c], largest, _CMP_EQ_OQ);
+    index = std::min(index, _mm512_mask_reduce_min_epi32(equal, _mm512_add_epi32(first[c], lanes)));
+  }
+  return {index < count ? index : 0, _mm512_reduce_add_ps(zero) == 0.0f};
 }
 
 // Butterflies among the lanes of one vector, for groups of `size` <= 16 lanes.

@@ -1,0 +1,220 @@
+"""`make start`: how long a worker takes from nothing to ready, phase by phase, and what it then
+holds in memory, beside the import of torch alone in the same run.
+
+Starts real processes and reads their logs and /proc; loads no model itself and imports no torch, so
+that the files it evicts for a cold start are not held by its own maps.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from baton.cli.pull import default_cache_dir, pull
+from baton.cli.stack import DEFAULT_MODEL, served_name
+from baton.common.errors import BatonError
+from baton.engine.quant.quantization import Quantization
+from baton.model.card import read_config
+from baton.model.config import ModelConfig, weight_count
+from rich.console import Console
+from rich.table import Table
+
+from baton_loadtest.machine import machine_line
+
+PHASES = ("starting", "libraries loaded", "model planned", "weights loaded", "ready")
+"""Messages of a worker's log, in their order."""
+
+START_LIMIT_S = 300.0
+STOP_LIMIT_S = 15.0
+KV_CACHE_MIB = 256
+"""Holds some 10,000 tokens of a 135M model in bfloat16: what a small worker is given."""
+
+WEIGHT_BYTES = {
+    Quantization.NONE: 4.0,
+    Quantization.BF16: 2.0,
+    Quantization.INT8: 1.0,
+    Quantization.INT8_WEIGHT_ONLY: 1.0,
+    Quantization.INT4_WEIGHT_ONLY: 0.5,
+}
+"""Per weight of a linear layer, scales left out."""
+
+MIB = 1024 * 1024
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A process at one moment."""
+
+    wall_s: float  # since its start
+    cpu_s: float  # of all its threads
+    rss_bytes: int
+
+
+class Start(msgspec.Struct, frozen=True):
+    phases: tuple[tuple[str, Sample], ...]  # as each ended
+    torch_import: Sample
+
+    @property
+    def ready(self) -> Sample:
+        return self.phases[-1][1]
+
+
+def run_start(
+    model: Annotated[str, typer.Option(help="Reference, as for `baton serve`.")] = DEFAULT_MODEL,
+    quantization: Annotated[
+        Quantization, typer.Option(help="How linear layers hold their weights.")
+    ] = Quantization.INT8,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Warm starts.")] = 3,
+    cold: Annotated[bool, typer.Option(help="A start without the page cache first.")] = True,
+) -> None:
+    """Measure a decode worker's start on this machine."""
+    console = Console()
+    console.print(f"{machine_line()}; load average {os.getloadavg()[0]:.1f} before this run")
+    local = pull(model, default_cache_dir(os.environ))
+    config = read_config(local)
+    if cold:
+        evicted = evict([local.path, *library_files()])
+        told = f"cold ({evicted / MIB:,.0f} MiB told to leave the page cache)"
+        console.print(phase_table(told, measure(model, quantization)))
+    measure(model, quantization)  # warms the page cache, and builds kernels where none are
+    starts = [measure(model, quantization) for _ in range(rounds)]
+    best = min(starts, key=lambda start: start.ready.wall_s)
+    console.print(phase_table(f"warm, the fastest of {rounds}", best))
+    console.print(
+        memory_table(best.ready.rss_bytes, best.torch_import.rss_bytes, config, quantization)
+    )
+
+
+def measure(model: str, quantization: Quantization) -> Start:
+    """One worker from nothing to ready, then one bare import. Raises BatonError when it ends."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "baton.decode", "--port", str(port), "--model", model),
+        *("--model-name", served_name(model), "--quantization", quantization.value),
+        *("--kv-cache-mib", str(KV_CACHE_MIB)),
+    ]
+    began_s = time.monotonic()
+    worker = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        phases = tuple(_phases(worker, began_s))
+    finally:
+        worker.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(STOP_LIMIT_S)
+        worker.kill()
+        worker.wait()
+    return Start(phases, torch_import())
+
+
+def _phases(worker: subprocess.Popen[bytes], began_s: float) -> Iterator[tuple[str, Sample]]:
+    assert worker.stderr is not None
+    awaited, said = list(PHASES), b""
+    for line in worker.stderr:
+        said = line
+        with suppress(msgspec.DecodeError):
+            if msgspec.json.decode(line, type=dict[str, object]).get("message") != awaited[0]:
+                continue
+            yield awaited.pop(0), _sample(worker.pid, began_s)
+            if not awaited:
+                return
+        if time.monotonic() - began_s > START_LIMIT_S:
+            break
+    raise BatonError(f"the worker did not get to {awaited[0]!r}: {said.decode(errors='replace')}")
+
+
+def torch_import() -> Sample:
+    """A process that imports torch and does nothing else."""
+    began_s = time.monotonic()
+    script = "import torch, sys; sys.stdout.write('\\n'); sys.stdout.flush(); sys.stdin.read()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    try:
+        child.stdout.readline()
+        return _sample(child.pid, began_s)
+    finally:
+        child.communicate()
+
+
+def _sample(pid: int, began_s: float) -> Sample:
+    wall_s = time.monotonic() - began_s
+    words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    ticks = int(words[11]) + int(words[12])  # user and system
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return Sample(wall_s, ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def library_files() -> list[Path]:
+    """Everything installed beside this Python: torch is most of it."""
+    folder = Path(msgspec.__file__).parents[1]
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def evict(files: Sequence[Path]) -> int:
+    """Ask the kernel to forget files, as it does for all that nobody maps; their bytes."""
+    size = 0
+    for path in files:
+        with suppress(OSError), path.open("rb") as file:
+            size += os.fstat(file.fileno()).st_size
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return size
+
+
+def phase_table(title: str, start: Start) -> Table:
+    table = Table("phase", "wall s", "CPU s", "resident MiB", title=title)
+    before = Sample(0.0, 0.0, 0)
+    for name, now in start.phases:
+        wall_s, cpu_s = now.wall_s - before.wall_s, now.cpu_s - before.cpu_s
+        table.add_row(f"… {name}", f"{wall_s:.2f}", f"{cpu_s:.2f}", f"{now.rss_bytes / MIB:,.0f}")
+        before = now
+    table.add_section()
+    for name, sample in (("ready", start.ready), ("import torch alone", start.torch_import)):
+        cells = (f"{sample.wall_s:.2f}", f"{sample.cpu_s:.2f}", f"{sample.rss_bytes / MIB:,.0f}")
+        table.add_row(name, *cells)
+    wall = start.ready.wall_s / start.torch_import.wall_s
+    cpu = start.ready.cpu_s / start.torch_import.cpu_s
+    table.add_row("ratio", f"{wall:.2f}", f"{cpu:.2f}", "")
+    return table
+
+
+def memory_table(
+    rss_bytes: int, torch_bytes: int, config: ModelConfig, quantization: Quantization
+) -> Table:
+    """Resident memory against what a worker cannot do without."""
+    weights = weight_count(config) * WEIGHT_BYTES[quantization]
+    cache = float(KV_CACHE_MIB * MIB)
+    table = Table("memory, MiB", "", title="memory of the warm start")
+    for name, size in (
+        ("resident when ready, KV cache untouched", rss_bytes),
+        ("of it, what import torch alone takes", torch_bytes),
+        (f"weights ({quantization.value})", weights),
+        ("KV cache when full", cache),
+        ("resident with a full cache, at most", rss_bytes + cache),
+    ):
+        table.add_row(name, f"{size / MIB:,.0f}")
+    needed = weights + cache
+    table.add_row("ratio to weights + KV", f"{(rss_bytes + cache) / needed:.2f}")
+    table.add_row("ratio without torch's own", f"{(rss_bytes + cache - torch_bytes) / needed:.2f}")
+    return table
+
+
+def main() -> None:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(run_start)
+    try:
+        app()
+    except BatonError as error:
+        print(f"start: {error.message}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

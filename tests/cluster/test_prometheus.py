@@ -1,0 +1,115 @@
+"""A real Prometheus over the pods of a real release: every query answers, and a fault is noticed.
+
+Discovers pods as the chart's PodMonitors do. Loads the chart's own rules; alerts wait for seconds
+instead of minutes, their expressions are the committed ones.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from cluster.harness.commands import until
+from cluster.release import MODEL, NAMESPACE, SERVICE, Release
+from openai import OpenAI, OpenAIError
+from support.observed_queries import alert_queries, board_queries
+from support.prometheus_server import Prometheus, pod_targets, running_prometheus
+
+DATA_LIMIT_S = 180.0
+ALERT_LIMIT_S = 240.0
+ASK_LIMIT_S = 120.0
+OPERATOR = "deployment/baton-operator"
+
+pytestmark = pytest.mark.timeout(1_200)
+
+
+@contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Prompts long enough for a hand-off, each a new one; failures are the server's to count."""
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=ASK_LIMIT_S) as client:
+            for number in itertools.count():
+                if stopping.is_set():
+                    return
+                prompt = f"Chapter {number}. " + "It was a dark and stormy night in Paris. " * 12
+                try:
+                    client.completions.create(model=MODEL, prompt=prompt, max_tokens=8)
+                except OpenAIError:
+                    stopping.wait(1)
+
+    thread = threading.Thread(target=ask, name="asking", daemon=True)
+    thread.start()
+    yield
+    stopping.set()
+    thread.join(ASK_LIMIT_S)
+
+
+@pytest.fixture(scope="module")
+def prometheus(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Scrapes a release that serves, and whose decode role the operator scales."""
+    scaled = {"minReplicas": 1, "maxReplicas": 1}
+    release.patch({"decode": {"replicas": None, "scaling": scaled}})
+    folder = tmp_path_factory.mktemp("observed")
+    targets = pod_targets(release.cluster.kubeconfig)
+    with running_prometheus(folder, [targets], pending="5s") as found, asking(release.url()):
+        yield found
+    release.patch({"decode": {"replicas": 2, "scaling": None}})
+
+
+def test_every_panel_and_every_alert_has_an_answer(prometheus: Prometheus) -> None:
+    for name in (
+        "baton_handoff_seconds_count",
+        "vllm:request_decode_time_seconds_count",
+        "controller_runtime_reconcile_time_seconds_count",
+    ):
+        prometheus.wait_for(f"rate({name}[1m]) > 0", DATA_LIMIT_S)
+    prometheus.wait_for("baton_operator_scaling_changes_total", DATA_LIMIT_S)
+    prometheus.wait_for('service_slo:baton_slo_missed:ratio_rate5m{slo="itl"} >= 0', DATA_LIMIT_S)
+    assert prometheus.problems({**board_queries(), **alert_queries()}) == []
+
+
+def test_every_pod_is_scraped_with_its_service_and_role(prometheus: Prometheus) -> None:
+    for role in ("router", "prefill", "decode"):
+        where = f'namespace="{NAMESPACE}",service="{SERVICE}",role="{role}"'
+        prometheus.wait_for(f"baton_build_info{{{where}}}", DATA_LIMIT_S)
+    prometheus.wait_for("leader_election_master_status == 1", DATA_LIMIT_S)
+
+
+def test_losing_operator_and_decode_is_noticed_and_forgotten(
+    release: Release, prometheus: Prometheus
+) -> None:
+    expected = {
+        "BatonOperatorNotLeading",
+        "BatonNoDecodeWorker",
+        "BatonRequestsHeld",
+        "BatonErrorBudgetBurnFast",
+    }
+    scale = ("scale", "--replicas")
+    release.cluster.kubectl(*scale, "0", OPERATOR, namespace=NAMESPACE)
+    try:
+        decode = f"deployment/{SERVICE}-decode"
+        release.cluster.kubectl(*scale, "0", decode, namespace=NAMESPACE)
+        until(_fires(prometheus, expected), limit_s=ALERT_LIMIT_S, what="alerts fire")
+    finally:
+        release.cluster.kubectl(*scale, "2", OPERATOR, namespace=NAMESPACE)
+    gone = expected - {"BatonErrorBudgetBurnFast"}  # that one remembers for minutes
+    until(_silent(prometheus, gone), limit_s=ALERT_LIMIT_S, what="alerts end")
+
+
+def _fires(prometheus: Prometheus, expected: set[str]) -> Callable[[], bool]:
+    """Each of them at least once since; a held request ends, and so may its alert."""
+    seen: set[str] = set()
+
+    def done() -> bool:
+        states = prometheus.alert_states()
+        seen.update(name for name, state in states.items() if state == "firing")
+        return expected <= seen
+
+    return done
+
+
+def _silent(prometheus: Prometheus, names: set[str]) -> Callable[[], bool]:
+    return lambda: names.isdisjoint(prometheus.alert_states())

@@ -1,0 +1,85 @@
+"""What a platform engineer sees first: install, apply, an OpenAI endpoint, columns, conditions."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from cluster.release import MODEL, NAMESPACE, SERVICE, Release
+from openai import OpenAI
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture
+def client(release: Release) -> Iterator[OpenAI]:
+    with OpenAI(base_url=release.url(), api_key="none", max_retries=0) as opened:
+        yield opened
+
+
+def test_the_capital_of_france_is_paris(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
+    assert "Paris" in (answer.choices[0].message.content or "")
+
+
+def test_a_stream_says_the_same(client: OpenAI) -> None:
+    whole = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
+    stream = client.chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, stream=True
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert len(pieces) > 2
+    assert "".join(pieces) == whole.choices[0].message.content
+
+
+def test_the_model_is_listed(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_kubectl_shows_how_the_service_is(release: Release) -> None:
+    text = release.cluster.kubectl("get", "modelservices", SERVICE, namespace=NAMESPACE)
+    titles, row = text.splitlines()
+    assert {"NAME", "READY", "PREFILL", "DECODE", "AGE"} <= set(titles.split())
+    assert {SERVICE, "True", "1/1", "2/2"} <= set(row.split())
+
+
+def test_its_short_name_is_known(release: Release) -> None:
+    assert SERVICE in release.cluster.kubectl("get", "msvc", namespace=NAMESPACE)
+
+
+def test_kubectl_can_wait_for_it(release: Release) -> None:
+    wait = ("wait", "--for=condition=Ready", f"modelservice/{SERVICE}", "--timeout=30s")
+    assert "condition met" in release.cluster.kubectl(*wait, namespace=NAMESPACE)
+
+
+def test_prompts_are_computed_by_prefill_workers(release: Release, client: OpenAI) -> None:
+    """The road through both roles is the one that was taken, not decode alone."""
+    prompt = "Tell me about the history of the city of Paris. " * 8
+    client.completions.create(model=MODEL, prompt=prompt, max_tokens=4, temperature=0)
+    [address] = release.cluster.pod_addresses(NAMESPACE, _selector("prefill")).values()
+    metrics = _get(f"http://{address}:9090/metrics")
+    sent = [
+        line
+        for line in metrics.splitlines()
+        if line.startswith("baton_handoff_bytes_total") and "sent" in line
+    ]
+    assert sent
+    assert float(sent[0].rsplit(" ", 1)[1]) > 0
+
+
+def test_pods_run_where_restricted_is_enforced(release: Release) -> None:
+    labels = release.cluster.read("namespace", NAMESPACE)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert len(release.pods("decode")) == 2
+
+
+def test_helm_test_passes(release: Release) -> None:
+    text = release.cluster.helm("test", "baton", "--timeout=3m", namespace=NAMESPACE, limit_s=200)
+    assert "Succeeded" in text
+
+
+def _selector(role: str) -> str:
+    return f"app.kubernetes.io/instance={SERVICE},app.kubernetes.io/component={role}"
+
+
+def _get(url: str) -> str:
+    return httpx.get(url, timeout=10).raise_for_status().text

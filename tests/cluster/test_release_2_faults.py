@@ -1,0 +1,133 @@
+"""Steady streamed load while the cluster is changed and broken: no request fails, none changes.
+
+Every test ends with what `Release.under_load` asserts: each answer came, whole, and is the one the
+undisturbed service gave, token for token.
+"""
+
+import asyncio
+
+import pytest
+from cluster.harness.commands import until
+from cluster.release import NAMESPACE, ROLLOUT_LIMIT_S, SERVICE, Release, meanwhile
+
+OUTAGE_S = 120.0
+ROLES = ("router", "prefill", "decode")
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(autouse=True)
+def whole_again(release: Release) -> None:
+    """Each fault begins with a service that has recovered from the one before."""
+    release.patch({"decode": {"replicas": 2}})
+    for role in ROLES:
+        release.await_rollout(role)
+    release.await_ready()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_rolling_upgrade(release: Release, role: str) -> None:
+    before = set(release.pods(role))
+    async with release.under_load():
+        annotations = {"upgraded": f"by-the-test-of-{role}"}
+        release.patch({role: {"template": {"annotations": annotations}}})
+        await meanwhile(release.await_rollout, role)
+    assert before.isdisjoint(release.pods(role))
+
+
+async def test_a_rolling_upgrade_of_the_operator(release: Release) -> None:
+    untouched = [release.pods(role) for role in ROLES]
+    async with release.under_load():
+        restart = ("rollout", "restart", "deployment/baton-operator")
+        await meanwhile(release.cluster.kubectl, *restart, namespace=NAMESPACE)
+        wait = ("rollout", "status", "deployment/baton-operator", "--timeout=180s")
+        await meanwhile(release.cluster.kubectl, *wait, namespace=NAMESPACE, limit_s=200)
+    assert [release.pods(role) for role in ROLES] == untouched
+
+
+async def test_decode_shrinks_and_grows(release: Release) -> None:
+    async with release.under_load():
+        for replicas in (1, 3):
+            release.patch({"decode": {"replicas": replicas}})
+            await meanwhile(release.await_rollout, "decode")
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_pod_is_deleted(release: Release, role: str) -> None:
+    victim = release.pods(role)[0]
+    async with release.under_load():
+        delete = ("delete", "pod", victim, "--wait=false")
+        await meanwhile(release.cluster.kubectl, *delete, namespace=NAMESPACE)
+        await meanwhile(release.await_rollout, role)
+    assert victim not in release.pods(role)
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+async def test_a_worker_is_killed(release: Release, role: str) -> None:
+    """No goodbye and no drain: SIGKILL, and its address is gone."""
+    victim = release.pods(role)[0]
+    async with release.under_load():
+        force = ("delete", "pod", victim, "--force", "--grace-period=0", "--wait=false")
+        await meanwhile(release.cluster.kubectl, *force, namespace=NAMESPACE)
+        await meanwhile(release.await_rollout, role)
+
+
+async def test_the_operator_is_killed(release: Release) -> None:
+    untouched = [release.pods(role) for role in ROLES]
+    selector = "--selector=app.kubernetes.io/component=operator"
+    async with release.under_load():
+        kill = ("delete", "pod", selector, "--force", "--grace-period=0")
+        await meanwhile(release.cluster.kubectl, *kill, namespace=NAMESPACE)
+        wait = ("rollout", "status", "deployment/baton-operator", "--timeout=180s")
+        await meanwhile(release.cluster.kubectl, *wait, namespace=NAMESPACE, limit_s=200)
+    assert [release.pods(role) for role in ROLES] == untouched
+
+
+async def test_a_node_is_drained(release: Release) -> None:
+    try:
+        async with release.under_load():
+            drain = ("drain", "node1", "--ignore-daemonsets", "--delete-emptydir-data")
+            limit = f"--timeout={ROLLOUT_LIMIT_S:.0f}s"
+            await meanwhile(release.cluster.kubectl, *drain, limit, limit_s=ROLLOUT_LIMIT_S + 10)
+            for role in ROLES:
+                await meanwhile(release.await_rollout, role)
+            nodes = await meanwhile(_nodes_of_pods, release)
+            assert nodes == {"node0"}
+    finally:
+        release.cluster.kubectl("uncordon", "node1")
+
+
+async def test_the_api_server_is_away_for_two_minutes(release: Release) -> None:
+    """The data plane does not notice; what was missed is done afterwards."""
+    untouched = [release.pods(role) for role in ROLES]
+    faults = release.cluster.faults
+    async with release.under_load():
+        await meanwhile(faults.stop_api_server)
+        try:
+            await asyncio.sleep(OUTAGE_S)
+        finally:
+            await meanwhile(faults.start_api_server)
+    assert [release.pods(role) for role in ROLES] == untouched
+    release.patch({"decode": {"replicas": 1}})
+    release.await_rollout("decode")
+
+
+def test_a_spec_that_cannot_work_keeps_the_old_pods_and_says_why(release: Release) -> None:
+    serving = set(release.pods("decode"))
+    try:
+        release.patch({"image": {"worker": "localhost/no-such-image:none", "pullPolicy": "Never"}})
+        until(
+            lambda: "no-such-image" in release.condition("DecodeReady").get("message", ""),
+            limit_s=120,
+            what="the condition names the image that cannot be had",
+        )
+        assert serving <= set(release.pods("decode"))
+        assert release.deployment("decode")["status"]["readyReplicas"] == len(serving)
+    finally:
+        release.patch({"image": None})
+
+
+def _nodes_of_pods(release: Release) -> set[str]:
+    selector = f"--selector=app.kubernetes.io/instance={SERVICE}"
+    pods = release.cluster.read("pods", selector, namespace=NAMESPACE)["items"]
+    return {pod["spec"]["nodeName"] for pod in pods}

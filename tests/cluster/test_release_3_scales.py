@@ -1,0 +1,131 @@
+"""Prefill and decode follow the load apart, to zero and back; the run is kept as a timeline.
+
+The pictures and JSON lie in loadtest/results/local/scaling/ afterwards.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from baton.common.clock import SystemClock
+from baton_loadtest.steady import Question, SteadyLoad
+from baton_loadtest.timeline import Sample, intervals, write_timeline
+from cluster.harness.layout import REPOSITORY
+from cluster.release import MODEL, Release, meanwhile
+
+RESULTS = REPOSITORY / "loadtest" / "results" / "local" / "scaling"
+SAMPLE_S = 2.0
+PHASE_LIMIT_S = 240.0
+ROLES = ("prefill", "decode")
+
+PARAGRAPH = "The quick brown fox jumps over the lazy dog near the bank of the river. "
+PROMPTS = tuple(Question(f"{index}. " + PARAGRAPH * 24, 2) for index in range(40))
+"""Prompt-heavy: some 400 tokens in, none of them shared, next to nothing out."""
+
+STORIES = tuple(
+    Question(f"Tell me a long story about the number {index}.", 160) for index in range(8)
+)
+"""Output-heavy."""
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+class Recorder:
+    """Samples the service while the load goes on."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self.started_s = time.monotonic()
+        self.streams: dict[str, int] = {}
+        self.samples: list[Sample] = []
+        self.loads: list[SteadyLoad] = []
+        self._sampled = asyncio.Condition()
+
+    @asynccontextmanager
+    async def load(
+        self, kind: str, streams: int, questions: tuple[Question, ...]
+    ) -> AsyncIterator[SteadyLoad]:
+        """A load that is sampled as `kind`; asks without having learned the answers."""
+        load = SteadyLoad(self._release.url(), MODEL, questions, clock=SystemClock())
+        self.loads.append(load)
+        self.streams[kind] = streams
+        async with load.running(streams):
+            yield load
+            self.streams[kind] = 0
+        await load.aclose()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            service = await meanwhile(self._release.service)
+            self.samples.append(self._sample(service.get("status", {})))
+            async with self._sampled:
+                self._sampled.notify_all()
+            await asyncio.sleep(SAMPLE_S)
+
+    async def until_wanted(self, limit_s: float = PHASE_LIMIT_S, **wanted: range) -> None:
+        """Returns when each role has as many pods wanted and ready as its range says."""
+
+        def there() -> bool:
+            if not self.samples:
+                return False
+            now = self.samples[-1]
+            return all(
+                now.wanted.get(role) in span and now.ready.get(role) in span
+                for role, span in wanted.items()
+            )
+
+        async with asyncio.timeout(limit_s):
+            async with self._sampled:
+                await self._sampled.wait_for(there)
+
+    def _sample(self, status: Mapping[str, Any]) -> Sample:
+        roles = {role: status.get(role, {}) for role in ROLES}
+        return Sample(
+            time.monotonic() - self.started_s,
+            dict(self.streams),
+            {role: found.get("desired", 0) for role, found in roles.items()},
+            {role: found.get("ready", 0) for role, found in roles.items()},
+            {one["role"]: one["reason"] for one in reversed(status.get("scalingHistory", []))},
+        )
+
+    def most_wanted(self, role: str, since_s: float) -> int:
+        return max(one.wanted[role] for one in self.samples if one.at_s >= since_s)
+
+    def keep(self, title: str) -> None:
+        answers = [answer for load in self.loads for answer in load.answers]
+        end_s = time.monotonic()
+        found = intervals(answers, start_s=self.started_s, end_s=end_s)
+        write_timeline(self.samples, found, RESULTS, title)
+
+
+async def test_each_role_follows_its_own_load(release: Release) -> None:
+    zero_to = {"minReplicas": 0, "idleAfter": "20s"}
+    release.patch(
+        {
+            "slo": {"ttft": "1500ms", "itl": "60ms"},
+            "prefill": {"replicas": None, "scaling": {**zero_to, "maxReplicas": 2}},
+            "decode": {"replicas": None, "scaling": {**zero_to, "maxReplicas": 3}},
+        }
+    )
+    release.await_rollout("router")
+    recorder = Recorder(release)
+    watching = asyncio.create_task(recorder.run())
+    try:
+        await recorder.until_wanted(prefill=range(1), decode=range(1))  # nobody asks: to zero
+        since_s = recorder.samples[-1].at_s
+        async with recorder.load("prompts", 6, PROMPTS):
+            await recorder.until_wanted(prefill=range(2, 3), decode=range(1, 4))
+        assert recorder.most_wanted("decode", since_s) < 3
+        since_s = recorder.samples[-1].at_s
+        async with recorder.load("stories", 10, STORIES):
+            await recorder.until_wanted(decode=range(2, 4))
+        await recorder.until_wanted(prefill=range(1), decode=range(1))
+    finally:
+        watching.cancel()
+        recorder.keep("SmolLM2, two nodes that share two cores: prompts, then stories, then nobody")
+    failures = [answer.failure for load in recorder.loads for answer in load.failures]
+    assert failures == []
