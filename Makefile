@@ -106,6 +106,10 @@ quality: setup ## What each compute scheme costs in answers: perplexity and agre
 costmodel: setup ## Predicted against measured step times
 	@$(BIN)/baton-loadtest costmodel $(ARGS)
 
+.PHONY: speculation
+speculation: setup ## What guessing ahead gains, on text that repeats and on text that does not
+	@$(BIN)/baton-loadtest speculation $(ARGS)
+
 .PHONY: profile
 profile: setup ## Where a decode step's time goes, at 1, 8 and 32 requests
 	@$(BIN)/baton-loadtest profile $(ARGS)

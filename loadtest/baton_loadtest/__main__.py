@@ -23,6 +23,7 @@ from baton_loadtest.peers.command import run_peers
 from baton_loadtest.profile_command import run_profile
 from baton_loadtest.quality_command import run_quality
 from baton_loadtest.report import BenchReport, as_json, markdown, table
+from baton_loadtest.speculation_command import run_speculation
 
 QUICK_PROMPT_TOKENS, QUICK_OUTPUT_TOKENS, QUICK_CONCURRENCIES = 64, 32, (1, 8)
 RESULTS_DIR = Path("loadtest/results/local")
@@ -89,6 +90,7 @@ def main() -> None:
     app.command("quality")(run_quality)
     app.command("profile")(run_profile)
     app.command("costmodel")(run_costmodel)
+    app.command("speculation")(run_speculation)
     app.command("peers")(run_peers)
     try:
         app()

@@ -12,6 +12,7 @@ from baton.engine.params import SamplingParams
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.runner import TorchRunner
 from baton.engine.scheduler import Scheduler
+from baton.engine.speculation import Guesser
 
 STEP_TOKENS = 128
 """As a worker's own default: a step's make-up should be what serving makes of it."""
@@ -19,8 +20,11 @@ STEP_TOKENS = 128
 SEQUENCES_MAX = 64
 
 
-def local_engine(runner: TorchRunner) -> Engine:
-    """An idle engine over the runner's cache. Requests end at their length, never at a token."""
+def local_engine(runner: TorchRunner, guesser: Guesser | None = None) -> Engine:
+    """An idle engine over the runner's cache. Requests end at their length, never at a token.
+
+    Its prefix cache begins empty: of one runner, only the newest engine may be used.
+    """
     cache = runner.cache
     limits = SchedulerLimits(
         token_budget=STEP_TOKENS,
@@ -28,7 +32,7 @@ def local_engine(runner: TorchRunner) -> Engine:
         context_length_max=cache.block_count * cache.block_size,
     )
     pool = BlockPool(cache.block_count, cache.block_size)
-    scheduler = Scheduler(limits, pool, KvIdentity("local", str(cache.dtype)), ())
+    scheduler = Scheduler(limits, pool, KvIdentity("local", str(cache.dtype)), (), guesser)
     return Engine(scheduler, pool, runner, cache)
 
 

@@ -23,7 +23,7 @@ from baton_operator.leadership import (
     released,
     sight,
 )
-from baton_operator.manifest import Manifest, text_at
+from baton_operator.manifest import Manifest
 from baton_operator.metrics import CONTROLLER, OperatorMetrics
 
 TRY_TIMEOUT_S = 4.0
@@ -135,18 +135,14 @@ class Election:
         return True
 
     def _lease(self, record: LeaseRecord, found: Manifest | None) -> Manifest:
-        """With the version that was read: whoever wrote in between has been faster."""
-        version = text_at(found, "metadata", "resourceVersion")
-        return {
+        """What was found with another spec, and with the version that was read: whoever wrote in
+        between has been faster. Its labels are those of whoever made it, the chart perhaps."""
+        made: Manifest = found or {
             "apiVersion": Kind.LEASE.resource.api_version,
             "kind": Kind.LEASE.resource.kind,
-            "metadata": {
-                "name": self._name,
-                "namespace": self._namespace,
-                **({"resourceVersion": version} if version else {}),
-            },
-            "spec": lease_spec(record),
+            "metadata": {"name": self._name, "namespace": self._namespace},
         }
+        return {**made, "spec": lease_spec(record)}
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.unix_s(), UTC)

@@ -83,19 +83,22 @@ class Release:
         for image in IMAGES:
             self.cluster.load_image(archive_folder() / f"{image}.tar")
         self.cluster.make_namespace(NAMESPACE)
-        self.helm("install")
+        self.upgrade()
 
-    def helm(self, verb: str, values: Mapping[str, Any] | None = None) -> str:
-        """`install` or `upgrade`, and wait until the operator is ready."""
+    def upgrade(self, values: Mapping[str, Any] | None = None) -> str:
+        """Install or upgrade the chart, and wait until the operator is ready."""
         said = json.dumps({**chart_values(), **(values or {})})
         where = REPOSITORY / ".cache" / "cluster-values.json"
         where.parent.mkdir(exist_ok=True)
         where.write_text(said, encoding="utf-8")
-        words = (verb, RELEASE, str(CHART), f"--values={where}", "--wait", "--timeout=5m")
-        return self.cluster.helm(*words, namespace=NAMESPACE, limit_s=330)
+        words = ("upgrade", "--install", RELEASE, str(CHART), f"--values={where}")
+        wait = ("--wait", "--timeout=5m")
+        return self.cluster.helm(*words, *wait, namespace=NAMESPACE, limit_s=330)
 
     def apply(self, service: Mapping[str, Any]) -> None:
-        self.cluster.apply(service, namespace=NAMESPACE)
+        """Also over what an earlier run's patches left."""
+        words = ("apply", "--server-side", "--force-conflicts", "--filename=-")
+        self.cluster.kubectl(*words, namespace=NAMESPACE, stdin=json.dumps(service))
 
     def patch(self, spec: Mapping[str, Any], name: str = SERVICE) -> None:
         """Merge into the ModelService's spec, as `kubectl edit` would."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from baton.common.errors import Draining, Overloaded, Unavailable
+from baton.common.errors import Draining, Overloaded, Unavailable, WorkerFailed
 from baton.common.metrics import Metrics
 from baton.common.registry import METRICS, Kind, MetricSpec
 from baton.decode.path import PrefillPath
@@ -95,7 +95,7 @@ def test_known_label_values_are_those_of_the_code() -> None:
         known["vllm:request_success_total"]
     )
     assert set(known["baton_router_resubmissions_total"]) == {
-        error.code for error in (Unavailable, Overloaded, Draining)
+        error.code for error in (Unavailable, Overloaded, Draining, WorkerFailed)
     }
 
 

@@ -1,10 +1,14 @@
 """Our kernels against the torch path on real files: every family, every scheme, then SmolLM2.
 
-Both paths round alike; what is left is the order of sums, a level of the 8-bit scheme here and
-there, and torch's bfloat16 attention, which rounds its queries and weights.
+Both paths round alike but for torch's bfloat16 products, which it rounds once more. What is left is
+the order of sums. In float32 it stays in the last bits. In 8 bits a last bit moves a level where a
+value lies on a border, a moved level moves more of them in the next layer, and thirty layers on the
+roundings of the two paths have nothing in common: they are as far apart as two runs of one path of
+which one had a norm's weights changed by a millionth. So a deep model is measured by that, and one
+layer by itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from baton.engine.models.steps import StepModel
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import TorchRunner, empty_cache
 from baton.engine.weights.open import open_weights
+from baton.engine.weights.parts import Part, WeightSource
 from baton.model.card import read_config
 from baton.model.fetch import LocalModel
 from support.kernels import kernels
@@ -27,13 +32,14 @@ from support.tiny_models import TINY_MODELS, tiny_model
 BLOCK_SIZE, BLOCK_COUNT = 8, 64
 TOKENS = [(17 * i * i + 5 * i) % 290 + 3 for i in range(200)]
 TABLE = list(range(BLOCK_COUNT - 1, BLOCK_COUNT - 27, -1))
-# Mean difference of the log-probabilities of plausible tokens; 0.056 and 0.080 were seen, while
-# the 8-bit scheme itself is 0.15 from float32 on these small models.
-TOLERANCES = {Quantization.NONE: 1e-4, Quantization.BF16: 0.05, Quantization.INT8: 0.12}
+# Mean difference of the log-probabilities of plausible tokens; 3e-6, 0.036 and 0.041 were seen.
+TOLERANCES = {Quantization.NONE: 1e-5, Quantization.BF16: 0.05, Quantization.INT8: 0.06}
 PLAUSIBLE = -8.0  # log-probability
-# SmolLM2 in 8 bits over made-up tokens: how far from torch's (measured 0.09; from float32 0.10),
-# and the share of positions with float32's best token (measured 0.88).
-ON_TORCH_MAX, AGREEMENT_MIN = 0.15, 0.8
+# SmolLM2 in 8 bits over made-up tokens: how much further from torch's than a shaken weight takes it
+# (1.04 was seen: 0.088 and 0.085), and the share of positions with float32's best token (0.88).
+SHAKEN_BY, ON_TORCH_TIMES_MAX, AGREEMENT_MIN = 1e-6, 1.3, 0.8
+# The size of the difference after one of its layers, relative to the rows' (0.0022 was seen).
+ONE_LAYER_MAX = 0.004
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,34 @@ class Side:
     cache: PagedKvCache
 
 
-def load(local: LocalModel, quantization: Quantization, choice: Kernels) -> Side:
+class ShakenWeights:
+    """Weights of which the first norm's are changed by about SHAKEN_BY of themselves."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+
+    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
+        tensor = self._source.fetch(part, layer)
+        if (part, layer) == (Part.ATTENTION_NORM, 0):
+            generator = torch.Generator().manual_seed(1)
+            tensor *= 1 + SHAKEN_BY * torch.randn(tensor.shape, generator=generator)
+        return tensor
+
+
+def load(
+    local: LocalModel,
+    quantization: Quantization,
+    choice: Kernels,
+    *,
+    layers: int | None = None,
+    shaken: bool = False,
+) -> Side:
     config = read_config(local)
+    config = replace(config, layers=layers or config.layers)
     library = choose_library(choice, quantization)
     with open_weights(local, config) as source:
-        model = build_step_model(source, config, quantization, library=library, threads=2)
+        weights = ShakenWeights(source) if shaken else source
+        model = build_step_model(weights, config, quantization, library=library, threads=2)
     return Side(model, empty_cache(config, quantization, BLOCK_COUNT, BLOCK_SIZE))
 
 
@@ -82,7 +111,6 @@ def test_every_family_has_the_logits_of_the_torch_path(
     assert isinstance(native.model, NativeDecoder)
     expected = logprobs(load(model, quantization, Kernels.TORCH))
     found = logprobs(native)
-    print("XX",variant,quantization,difference(found, expected))
     assert difference(found, expected) < TOLERANCES[quantization]
     for chunk in (1, 16, 23):
         assert torch.equal(logprobs(native, chunk), found)
@@ -96,12 +124,24 @@ def test_smollm2_in_8_bits_is_near_the_torch_path_and_near_fp32() -> None:
     native = load(model, Quantization.INT8, Kernels.AUTO)
     found = logprobs(native)
     on_torch = difference(found, logprobs(load(model, Quantization.INT8, Kernels.TORCH)))
+    shaken = difference(found, logprobs(load(model, Quantization.INT8, Kernels.AUTO, shaken=True)))
     exact = logprobs(load(model, Quantization.NONE, Kernels.AUTO))
     agreement = float((found.argmax(1) == exact.argmax(1)).float().mean())
-    print("XX smollm2",on_torch,agreement,difference(found,exact))
-    assert on_torch < ON_TORCH_MAX
+    assert on_torch < ON_TORCH_TIMES_MAX * shaken
     assert agreement > AGREEMENT_MIN
     assert torch.equal(logprobs(native, 37), found)
+
+
+@pytest.mark.smollm2
+def test_one_layer_of_smollm2_in_8_bits_is_that_of_the_torch_path() -> None:
+    if SCHEMES[Quantization.INT8] not in kernels().schemes:
+        pytest.skip("no 8-bit instructions here")
+    rows = []
+    for choice in Kernels:
+        side = load(smollm2_model(), Quantization.INT8, choice, layers=1)
+        with torch.inference_mode():
+            rows.append(side.model.compute([BatchSlice("a", TOKENS, 0, TABLE)], side.cache).hidden)
+    assert (rows[0] - rows[1]).norm() < ONE_LAYER_MAX * rows[1].norm()
 
 
 @pytest.mark.smollm2

@@ -12,8 +12,11 @@ SYSTEM = "baton-system"
 CHART = REPOSITORY / "deploy" / "helm" / "baton"
 
 
-def chart_rbac() -> str:
-    return rendered("templates/rbac.yaml", "baton")
+def chart_rbac(release: str = "baton", *values: str) -> str:
+    """What the operator may do, and the Lease it may write."""
+    return rendered("templates/rbac.yaml", release, *values) + (
+        "---\n" + rendered("templates/lease.yaml", release, *values)
+    )
 
 
 def service_account(rbac: str) -> str:
@@ -44,4 +47,9 @@ def rendered(template: str, release: str, *values: str) -> str:
         env={**os.environ, "KUBECONFIG": os.devnull},
     )
     assert answer.returncode == 0, answer.stderr
-    return answer.stdout
+    documents = [one for one in yaml.safe_load_all(answer.stdout) if one]
+    for one in documents:
+        if not one["kind"].startswith("Cluster"):
+            one["metadata"].setdefault("namespace", SYSTEM)  # as `helm install` does
+    text: str = yaml.safe_dump_all(documents)
+    return text

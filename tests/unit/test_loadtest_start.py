@@ -1,4 +1,4 @@
-"""What `make start` says of a start: durations of phases, not stamps, and memory against the need."""
+"""What `make start` says of a start: how long each phase took, and memory against the need."""
 
 from pathlib import Path
 

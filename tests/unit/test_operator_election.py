@@ -155,3 +155,16 @@ async def test_a_lease_that_somebody_took_by_hand_is_let_go() -> None:
         lease["metadata"]["resourceVersion"] = "by hand"
         await asyncio.sleep(2 * RETRY_S)
         assert not only.leads
+
+
+async def test_a_lease_that_the_chart_made_is_taken_as_it_is() -> None:
+    server = FakeKube()
+    labels = {"app.kubernetes.io/managed-by": "Helm"}
+    metadata = {"name": "lease", "namespace": "system", "labels": labels}
+    server.put({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata})
+    only = Candidate(server, "a", set())
+    only.stand()
+    await asyncio.sleep(5.0)
+    assert only.leads
+    await only.stop()
+    assert server.of(Kind.LEASE)["lease"]["metadata"]["labels"] == labels

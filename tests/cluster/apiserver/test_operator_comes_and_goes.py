@@ -19,7 +19,7 @@ from support.operator_plane import (
     versions,
 )
 from support.operator_process import OperatorProcess
-from support.operator_rbac import SYSTEM, lease_name, rendered, service_account
+from support.operator_rbac import SYSTEM, chart_rbac, lease_name, service_account
 
 
 def test_a_restart_changes_nothing(
@@ -112,7 +112,7 @@ def test_an_api_server_that_was_away_finds_what_changed_reconciled(
 def test_an_operator_of_one_namespace_needs_no_more_than_that(
     plane: ControlPlane, namespace: str, tmp_path: Path, start: Callable[..., OperatorProcess]
 ) -> None:
-    rbac = rendered("templates/rbac.yaml", "two", f"watchNamespaces={{{namespace}}}")
+    rbac = chart_rbac("two", f"watchNamespaces={{{namespace}}}")
     assert "ClusterRole" not in rbac
     kubectl(plane, "apply", "--filename=-", document=rbac)
     user = f"system:serviceaccount:{SYSTEM}:{service_account(rbac)}"
