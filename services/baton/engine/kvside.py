@@ -75,8 +75,13 @@ class _Int8Side:
         self._scales[block, :, slot] = scales.view(torch.uint8)
 
     def read(self, slots: torch.Tensor) -> torch.Tensor:
-        block, slot = slots // self._block_size, slots % self._block_size
-        return self._take(block, slot) * self._scales[block, :, slot].view(torch.float32)
+        # blocks are put in order whole, and slots picked after: single slots lie all over a block
+        blocks, places = torch.unique(slots // self._block_size, return_inverse=True)
+        scales = self._scales.index_select(0, blocks).view(torch.float32).transpose(1, 2)
+        vectors = self._take(blocks) * scales  # [blocks, slots, kv_heads, head_size]
+        return vectors.flatten(0, 1).index_select(
+            0, places * self._block_size + slots % self._block_size
+        )
 
     def _order(self, block_size: int, kv_heads: int, head_size: int) -> tuple[int, ...]:
         """How the levels of a block lie."""
@@ -86,8 +91,8 @@ class _Int8Side:
         """levels: [T, kv_heads, head_size], whole numbers"""
         raise NotImplementedError
 
-    def _take(self, block: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        """-> [T, kv_heads, head_size], whole numbers"""
+    def _take(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Whole blocks [B] -> [B, slots, kv_heads, head_size], whole numbers"""
         raise NotImplementedError
 
 
@@ -102,8 +107,11 @@ class Int8Keys(_Int8Side):
         unsigned = (levels + KEY_OFFSET).to(torch.uint8)
         self._levels[block, :, :, slot] = unsigned.reshape(len(slot), heads, quads, 4)
 
-    def _take(self, block: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        return self._levels[block, :, :, slot].flatten(2).float() - KEY_OFFSET
+    def _take(self, blocks: torch.Tensor) -> torch.Tensor:
+        # four bytes move as one
+        quads = self._levels.index_select(0, blocks).view(torch.int32).flatten(3)
+        levels = quads.permute(0, 3, 1, 2).contiguous().view(torch.uint8)
+        return levels.float() - KEY_OFFSET
 
 
 class Int8Values(_Int8Side):
@@ -115,8 +123,10 @@ class Int8Values(_Int8Side):
     def _put(self, block: torch.Tensor, slot: torch.Tensor, levels: torch.Tensor) -> None:
         self._levels[block, :, slot // 2, :, slot % 2] = levels.to(torch.int8).view(torch.uint8)
 
-    def _take(self, block: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        return self._levels[block, :, slot // 2, :, slot % 2].view(torch.int8).float()
+    def _take(self, blocks: torch.Tensor) -> torch.Tensor:
+        pairs = self._levels.index_select(0, blocks).view(torch.int16).flatten(3).transpose(1, 2)
+        # the first of a pair is the low byte; shifts keep the signs
+        return torch.stack(((pairs << 8) >> 8, pairs >> 8), 2).float().flatten(1, 2)
 
 
 def _rounded(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
