@@ -33,7 +33,7 @@ def release(cluster: Cluster) -> Release:
     installed = Release(cluster)
     installed.install()
     installed.apply(model_service())
-    installed.await_ready()
+    installed.await_whole()
     return installed
 
 

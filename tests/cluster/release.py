@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from baton.common.clock import SystemClock
@@ -24,6 +25,7 @@ NAMESPACE = "baton"
 
 RELEASE = "baton"
 SERVICE = "smollm2"
+ROLES = ("router", "prefill", "decode")
 MODEL = "smollm2-135m"
 WEIGHTS = "oci://localhost/baton-weights:dev/model/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -47,15 +49,21 @@ def chart_values() -> dict[str, Any]:
     image = {"registry": "localhost", "tag": "dev"}
     return {
         "images": {"operator": image, "router": image, "worker": image},
-        "operator": {"replicas": 2},
+        "operator": {"replicas": 2, "podAnnotations": {"test/images": loaded_images()}},
         "modelService": {"name": SERVICE, "spec": {"prefill": {}}},  # whom `helm test` asks
         "tests": {"expect": "Paris"},
     }
 
 
+def loaded_images() -> str:
+    """Changes with what the images were made of: their tags do not, and pods must."""
+    inputs = [archive_folder() / f"{image}.inputs" for image in IMAGES]
+    return sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()[:12]
+
+
 def model_service(name: str = SERVICE, **spec: Any) -> dict[str, Any]:
     """SmolLM2 with one prefill and two decode workers; `spec` replaces top-level fields."""
-    template = {"resources": SMALL}
+    template = {"resources": SMALL, "annotations": {"test/images": loaded_images()}}
     engine = {"quantization": "int8", "kvCache": "192Mi"}
     return {
         "apiVersion": "serving.baton.dev/v1alpha1",
@@ -64,7 +72,7 @@ def model_service(name: str = SERVICE, **spec: Any) -> dict[str, Any]:
         "spec": {
             "model": {"name": MODEL, "source": WEIGHTS},
             "slo": {"ttft": "5s", "itl": "500ms"},
-            "router": {"replicas": 2, "template": {"resources": SMALL}},
+            "router": {"replicas": 2, "template": template},
             "prefill": {"replicas": 1, "engine": engine, "template": template},
             "decode": {"replicas": 2, "engine": engine, "template": template},
             **spec,
@@ -145,6 +153,12 @@ class Release:
             return seen and counts == [wanted, wanted] and ready == wanted == running
 
         until(done, limit_s=limit_s, what=f"{role} is rolled out")
+
+    def await_whole(self) -> None:
+        """Every role rolled out and Ready. Raises LimitReached."""
+        for role in ROLES:
+            self.await_rollout(role, limit_s=READY_LIMIT_S)
+        self.await_ready()
 
     def pods(self, role: str, name: str = SERVICE) -> list[str]:
         """Names of a role's pods, those that are going included."""

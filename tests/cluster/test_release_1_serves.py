@@ -1,5 +1,6 @@
 """What a platform engineer sees first: install, apply, an OpenAI endpoint, columns, conditions."""
 
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -53,17 +54,11 @@ def test_kubectl_can_wait_for_it(release: Release) -> None:
 
 def test_prompts_are_computed_by_prefill_workers(release: Release, client: OpenAI) -> None:
     """The road through both roles is the one that was taken, not decode alone."""
-    prompt = "Tell me about the history of the city of Paris. " * 8
+    before = _sent_bytes(release)
+    # No cache has seen it, whatever ran before; long, so that handing it over pays.
+    prompt = f"{time.time_ns()} " + "Tell me about the history of the city of Paris. " * 40
     client.completions.create(model=MODEL, prompt=prompt, max_tokens=4, temperature=0)
-    [address] = release.cluster.pod_addresses(NAMESPACE, _selector("prefill")).values()
-    metrics = _get(f"http://{address}:9090/metrics")
-    sent = [
-        line
-        for line in metrics.splitlines()
-        if line.startswith("baton_handoff_bytes_total") and "sent" in line
-    ]
-    assert sent
-    assert float(sent[0].rsplit(" ", 1)[1]) > 0
+    assert _sent_bytes(release) > before
 
 
 def test_pods_run_where_restricted_is_enforced(release: Release) -> None:
@@ -77,9 +72,13 @@ def test_helm_test_passes(release: Release) -> None:
     assert "Succeeded" in text
 
 
-def _selector(role: str) -> str:
-    return f"app.kubernetes.io/instance={SERVICE},app.kubernetes.io/component={role}"
-
-
-def _get(url: str) -> str:
-    return httpx.get(url, timeout=10).raise_for_status().text
+def _sent_bytes(release: Release) -> float:
+    """KV that prefill workers have handed over."""
+    selector = f"app.kubernetes.io/instance={SERVICE},app.kubernetes.io/component=prefill"
+    addresses = release.cluster.pod_addresses(NAMESPACE, selector).values()
+    metrics = [httpx.get(f"http://{one}:9090/metrics", timeout=10).text for one in addresses]
+    return sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in "".join(metrics).splitlines()
+        if line.startswith("baton_handoff_bytes_total") and "sent" in line
+    )

@@ -8,10 +8,9 @@ import asyncio
 
 import pytest
 from cluster.harness.commands import until
-from cluster.release import NAMESPACE, ROLLOUT_LIMIT_S, SERVICE, Release, meanwhile
+from cluster.release import NAMESPACE, ROLES, ROLLOUT_LIMIT_S, SERVICE, Release, meanwhile
 
 OUTAGE_S = 120.0
-ROLES = ("router", "prefill", "decode")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.timeout(900)
 def whole_again(release: Release) -> None:
     """Each fault begins with a service that has recovered from the one before."""
     release.patch({"decode": {"replicas": 2}})
-    for role in ROLES:
-        release.await_rollout(role)
-    release.await_ready()
+    release.await_whole()
 
 
 @pytest.mark.parametrize("role", ROLES)
