@@ -20,8 +20,8 @@ from baton_loadtest.machine import machine_line, usable_cores
 from baton_loadtest.profile_step import StepProfile, profile_steps
 
 BATCHES = (1, 8, 32)
-TABLE_CHARS = 104  # below it columns lose their ends
-KVS = (KvCacheDtype.AUTO, KvCacheDtype.INT8)
+TABLE_CHARS = 112  # below it columns lose their ends
+KVS = (KvCacheDtype.BFLOAT16, KvCacheDtype.INT8)
 COLUMNS = (
     "batch",
     "path",
@@ -43,7 +43,7 @@ def run_profile(
     ] = Quantization.INT8,
     kv_cache_dtype: Annotated[
         list[KvCacheDtype] | None,
-        typer.Option(help="What KV blocks hold; several take turns. Default: auto and int8."),
+        typer.Option(help="What KV blocks hold; several take turns. Default: bfloat16, int8."),
     ] = None,
     context: Annotated[int, typer.Option(min=1, max=8_192, help="Tokens per request.")] = 300,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,

@@ -56,10 +56,10 @@ class Variant:
 VARIANTS = (
     *(Variant(scheme) for scheme in Quantization),
     Variant(Quantization.NONE, KvCacheDtype.INT8),
-    Variant(Quantization.INT8, KvCacheDtype.INT8),
+    Variant(Quantization.INT8, KvCacheDtype.BFLOAT16),
 )
-"""Every scheme as it serves by itself; then what 8-bit KV costs alone, and on top of 8-bit weights.
-"""
+"""Every scheme as it serves by itself; then what 8-bit KV costs alone, and 8-bit weights without
+it."""
 
 
 @dataclass(frozen=True, slots=True)

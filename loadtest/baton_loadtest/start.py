@@ -34,7 +34,7 @@ PHASES = ("starting", "libraries loaded", "model planned", "weights loaded", "re
 START_LIMIT_S = 300.0
 STOP_LIMIT_S = 15.0
 KV_CACHE_MIB = 256
-"""Holds some 10,000 tokens of a 135M model in bfloat16: what a small worker is given."""
+"""Holds some 20,000 tokens of a 135M model in 8 bits: what a small worker is given."""
 
 WEIGHT_BYTES = {
     Quantization.NONE: 4.0,

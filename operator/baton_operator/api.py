@@ -7,6 +7,7 @@ rule stands beside what it rules, in CEL for the API server and in Python for us
 # ruff: noqa: RUF009 - `declared` makes the dataclass field
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -48,6 +49,15 @@ class Quantization(Enum):
     INT8 = "int8"
     INT8_WEIGHT_ONLY = "int8-weight-only"
     INT4_WEIGHT_ONLY = "int4-weight-only"
+
+
+class KvCacheDtype(Enum):
+    """What KV blocks can hold, as `baton.engine.quant` names it."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
 
 
 class PullPolicy(Enum):
@@ -115,6 +125,11 @@ class Engine:
 
     quantization: Quantization | None = declared(
         "how linear layers compute; equal in both roles, so it is enough to say it once",
+        default=None,
+    )
+    kv_cache_dtype: KvCacheDtype | None = declared(
+        "what KV blocks hold; auto, if absent: what suits the quantization; equal in both roles, so"
+        " it is enough to say it once",
         default=None,
     )
     kv_cache: Memory | None = declared(
@@ -203,9 +218,19 @@ class WorkerRole:
         return self.external or (self.scaling is not None and self.scaling.min_replicas == 0)
 
 
-def _one_quantization(spec: "ModelServiceSpec") -> bool:
-    roles = [spec.decode, *([spec.prefill] if spec.prefill else [])]
-    return len({role.engine.quantization for role in roles} - {None}) <= 1
+def _said_once(field: str, read: Callable[[Engine], Enum | None]) -> Rule:
+    """Both roles may say what an engine's `field` is, but not differ: they exchange KV."""
+
+    def holds(spec: "ModelServiceSpec") -> bool:
+        roles = [spec.decode, *([spec.prefill] if spec.prefill else [])]
+        return len({read(role.engine) for role in roles} - {None}) <= 1
+
+    prefill, decode = f"self.prefill.engine.{field}", f"self.decode.engine.{field}"
+    return Rule(
+        f"!has(self.prefill) || !has({prefill}) || !has({decode}) || {prefill} == {decode}",
+        f"prefill and decode hand KV to each other: give both the same {field}, or say it once",
+        holds,
+    )
 
 
 _SCALES_WITHIN = "(!has(self.{0}) || !has(self.{0}.scaling) || self.{0}.scaling.mode != 'internal')"
@@ -216,14 +241,8 @@ class ModelServiceSpec:
     """What is served, how well, and by how many pods of what kind."""
 
     RULES = (
-        Rule(
-            "!has(self.prefill) || !has(self.prefill.engine.quantization)"
-            " || !has(self.decode.engine.quantization)"
-            " || self.prefill.engine.quantization == self.decode.engine.quantization",
-            "prefill and decode hand KV to each other: give both the same quantization, or say it"
-            " once",
-            _one_quantization,
-        ),
+        _said_once("quantization", lambda engine: engine.quantization),
+        _said_once("kvCacheDtype", lambda engine: engine.kv_cache_dtype),
         Rule(
             "has(self.slo) || ("
             + " && ".join(_SCALES_WITHIN.format(role) for role in ("prefill", "decode"))
@@ -260,6 +279,12 @@ class ModelServiceSpec:
         """Of both worker roles; None: the workers' default."""
         ours = self.decode.engine.quantization
         return ours or (self.prefill.engine.quantization if self.prefill else None)
+
+    @property
+    def kv_cache_dtype(self) -> KvCacheDtype | None:
+        """Of both worker roles; None: the workers' default."""
+        ours = self.decode.engine.kv_cache_dtype
+        return ours or (self.prefill.engine.kv_cache_dtype if self.prefill else None)
 
 
 NAME_RULE = Rule(

@@ -99,8 +99,10 @@ def _container_trouble(container: Json) -> Trouble | None:
 
 
 def _failed_end(container: Json) -> Manifest | None:
-    """How the container ended, if that is why it does not run now."""
-    if mapping_at(container, "state", "running"):
+    """How the container ended, if that is what keeps its pod from being ready."""
+    # A fetch that runs again has got over nothing: its success is its end.
+    fetching = text_at(container, "name") == FETCH_CONTAINER
+    if mapping_at(container, "state", "running") and not fetching:
         return None  # it has got over it; the restart count tells the rest
     for state in ("state", "lastState"):
         ended = mapping_at(container, state, "terminated")

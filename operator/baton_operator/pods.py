@@ -197,6 +197,8 @@ def _worker_flags(spec: ModelServiceSpec, role: Role) -> list[str]:
     flags = []
     if spec.quantization is not None:
         flags += ["--quantization", spec.quantization.value]
+    if spec.kv_cache_dtype is not None:
+        flags += ["--kv-cache-dtype", spec.kv_cache_dtype.value]
     if worker.engine.kv_cache is not None:
         flags += ["--kv-cache-mib", str(worker.engine.kv_cache.mebibytes)]
     if (cores := _whole_cores(worker.template)) is not None:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from baton.cli.__main__ import new_app
+from baton.cli.app import new_app
 from baton.cli.ports import free_ports, require_free
 from baton.common.errors import ConfigError
 from typer.testing import CliRunner

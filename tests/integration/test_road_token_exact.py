@@ -90,7 +90,7 @@ async def test_seeded_sampling_draws_the_same_on_every_path(family: str, tmp_pat
         (Quantization.BF16, KvCacheDtype.AUTO),
         (Quantization.INT8, KvCacheDtype.AUTO),
         (Quantization.NONE, KvCacheDtype.INT8),
-        (Quantization.INT8, KvCacheDtype.INT8),
+        (Quantization.INT8, KvCacheDtype.BFLOAT16),
     ],
 )
 async def test_rounded_schemes_say_the_same_on_every_path(

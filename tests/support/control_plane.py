@@ -1,4 +1,4 @@
-"""A kube-apiserver with its etcd on loopback, and nothing else: no kubelet, no controllers.
+"""A kube-apiserver with its etcd on loopback, and nothing else: no kubelet; controllers on request.
 
 For tests of what talks to an API server, and of what happens while it is away: it can be killed and
 started again over the same data. Programs come from the cluster harness's cache.
@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.harness.binaries import ETCD, KUBERNETES, cache_folder, ensure
@@ -22,11 +22,12 @@ STOP_LIMIT_S = 10.0
 
 
 class ControlPlane:
-    """`kubeconfig` is its administrator's."""
+    """`kubeconfig` is its administrator's; `flags` are further ones of the API server."""
 
-    def __init__(self, folder: Path, binaries: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path, flags: Sequence[str] = ()) -> None:
         self._folder = folder
         self._binaries = binaries
+        self._flags = tuple(flags)
         self._port, self._etcd_port, self._peer_port = _free_ports(3)
         self.kubeconfig = folder / "admin.conf"
         self._pki = folder / "pki"
@@ -82,8 +83,13 @@ class ControlPlane:
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--disable-admission-plugins=ServiceAccount",
             "--profiling=false",
+            *self._flags,
         )
         self._await_ready()
+
+    def start_beside(self, name: str, *flags: str) -> None:
+        """Another program of the cache, with the administrator's kubeconfig."""
+        self._run(name, f"--kubeconfig={self.kubeconfig}", *flags)
 
     def kill_api_server(self) -> None:
         self._kill("kube-apiserver")

@@ -11,6 +11,7 @@ from baton.cli.stack import (
     stack_children,
     threads_per_worker,
 )
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 
@@ -24,6 +25,7 @@ def options(*, prefill: int = 1, decode: int = 1, host: str = "127.0.0.1") -> St
         prefill=prefill,
         decode=decode,
         quantization=Quantization.INT8,
+        kv_cache_dtype=KvCacheDtype.BFLOAT16,
         speculation=Speculation.DRAFT_MODEL,
         draft_model="file:///draft.gguf",
         threads=3,
@@ -89,6 +91,7 @@ def test_workers_are_told_model_quantization_threads_and_port() -> None:
         "--speculation": "draft-model",
         "--draft-model": "file:///draft.gguf",
         "--quantization": "int8",
+        "--kv-cache-dtype": "bfloat16",
         "--threads": "3",
         "--drain-timeout-s": "5",
     }

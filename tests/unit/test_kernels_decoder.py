@@ -50,7 +50,7 @@ CONFIGS = {
 TOLERANCES = {
     (Quantization.NONE, KvCacheDtype.AUTO): 1e-5,
     (Quantization.BF16, KvCacheDtype.AUTO): 1e-2,
-    (Quantization.INT8, KvCacheDtype.AUTO): 2e-2,
+    (Quantization.INT8, KvCacheDtype.BFLOAT16): 2e-2,
     (Quantization.NONE, KvCacheDtype.INT8): 2e-3,
     (Quantization.INT8, KvCacheDtype.INT8): 2e-2,
 }

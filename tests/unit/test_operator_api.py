@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 from baton.common.errors import InvalidSpec
+from baton.engine.quant.kv import KvCacheDtype as EngineKvCacheDtype
 from baton.engine.quant.quantization import Quantization as EngineQuantization
-from baton_operator.api import ModelServiceSpec, Quantization, ScalingMode, parse_service
+from baton_operator.api import (
+    KvCacheDtype,
+    ModelServiceSpec,
+    Quantization,
+    ScalingMode,
+    parse_service,
+)
 from baton_operator.quantities import Duration, Memory
 from support.model_services import model_service, spec_of
 
@@ -37,14 +44,18 @@ def test_the_least_that_can_be_said_is_a_model_and_a_decode_role() -> None:
     assert spec == parse_service(model_service(slo=None, prefill=None, decode={}))
 
 
-def test_quantizations_are_those_of_the_engine() -> None:
+def test_what_can_be_chosen_of_the_engine_is_what_it_has() -> None:
     assert [one.value for one in Quantization] == [one.value for one in EngineQuantization]
+    assert [one.value for one in KvCacheDtype] == [one.value for one in EngineKvCacheDtype]
 
 
-def test_a_quantization_said_in_one_role_is_that_of_both() -> None:
-    int8 = {"engine": {"quantization": "int8"}}
-    assert spec_of(decode=int8).quantization is Quantization.INT8
-    assert spec_of(decode={}, prefill=int8).quantization is Quantization.INT8
+def test_what_both_roles_must_share_may_be_said_in_one() -> None:
+    said = {"engine": {"quantization": "int8", "kvCacheDtype": "bfloat16"}}
+    for spec in (spec_of(decode=said), spec_of(decode={}, prefill=said)):
+        assert spec.quantization is Quantization.INT8
+        assert spec.kv_cache_dtype is KvCacheDtype.BFLOAT16
+    silent = spec_of(decode={}, prefill={})
+    assert silent.quantization is silent.kv_cache_dtype is None
 
 
 def test_every_problem_is_told_at_once_with_its_path() -> None:
@@ -100,6 +111,14 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
             },
             "give both the same quantization",
             id="two-quantizations",
+        ),
+        pytest.param(
+            {
+                "prefill": {"engine": {"kvCacheDtype": "int8"}},
+                "decode": {"engine": {"kvCacheDtype": "bfloat16"}},
+            },
+            "give both the same kvCacheDtype",
+            id="two-kv-cache-dtypes",
         ),
         pytest.param({"slo": None}, "give slo.ttft and slo.itl", id="scaling-without-slo"),
         pytest.param(

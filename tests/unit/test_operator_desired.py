@@ -114,15 +114,17 @@ def test_a_worker_takes_work_for_as_long_as_routers_give_it() -> None:
 
 def test_workers_are_told_what_their_engine_shall_do() -> None:
     limits = {"resources": {"limits": {"cpu": "3500m"}}}
-    engine = {"quantization": "int8", "kvCache": "2Gi"}
+    engine = {"quantization": "int8", "kvCacheDtype": "bfloat16", "kvCache": "2Gi"}
     decode = worker_settings("decode", decode={"engine": engine, "template": limits})
     assert (decode.host, decode.port) == ("0.0.0.0", GRPC_PORT)
     assert decode.metrics_port == METRICS_PORT
-    assert decode.quantization.value == "int8"
+    assert (decode.quantization.value, decode.kv_cache_dtype.value) == ("int8", "bfloat16")
     assert decode.kv_cache_mib == 2048
     assert decode.threads == 3
     prefill = worker_settings("prefill", decode={"engine": engine, "template": limits})
-    assert prefill.quantization == decode.quantization  # both roles hand KV to each other
+    # both roles hand KV to each other
+    assert prefill.quantization == decode.quantization
+    assert prefill.kv_cache_dtype == decode.kv_cache_dtype
     assert (prefill.kv_cache_mib, prefill.threads) == (1024, 1)  # the worker's defaults
 
 

@@ -104,6 +104,17 @@ def test_a_container_that_runs_again_is_no_trouble() -> None:
     )
 
 
+def test_a_fetch_that_is_tried_again_has_failed_until_it_succeeds() -> None:
+    """Else its condition would come and go with every attempt."""
+    running = {"running": {"startedAt": "x"}}
+    again = container("baton-weights", state=running, lastState=ended(1, "no such repo"))
+    said = Trouble("WeightsFailed", "container baton-weights: no such repo")
+    assert trouble_of(pod(init=[again])) == said
+    assert trouble_of(pod(init=[container("baton-weights", state=running)])) is None
+    done = container("baton-weights", state=ended(0), lastState=ended(1, "no such repo"))
+    assert trouble_of(pod(init=[done])) is None
+
+
 def test_a_container_that_ended_well_is_no_trouble() -> None:
     assert trouble_of(pod(init=[container("baton-weights", state=ended(0))])) is None
 

@@ -27,6 +27,10 @@ class Client:
         return self.messages[0]["status"]
 
     @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.messages[0]["headers"])  # type: ignore[call-overload,no-any-return]
+
+    @property
     def body(self) -> bytes:
         return b"".join(bytes(m.get("body", b"")) for m in self.messages)  # type: ignore[call-overload]
 
@@ -109,3 +113,12 @@ async def test_the_events_are_closed_when_the_client_goes() -> None:
     serving.cancel()
     await asyncio.wait({serving})
     assert closed.is_set()
+
+
+async def test_proxies_are_told_to_pass_events_on_as_they_come() -> None:
+    async def events(_: Client) -> AsyncGenerator[bytes, None]:
+        yield b"data: 1\n\n"
+
+    client = await streamed(events)
+    assert client.headers[b"x-accel-buffering"] == b"no"  # nginx buffers without it
+    assert client.headers[b"cache-control"] == b"no-cache"

@@ -1,40 +1,19 @@
-"""The `baton` command.
+"""The `baton` command, also as process 1 of an init container.
 
-Wires the subcommands together and turns Baton's errors into one line and exit 1.
+Knows signals; everything else is in `app`.
 """
 
-import sys
+import signal
 
-import typer
-
-from baton.cli.chat import chat
-from baton.cli.pull import model_pull
-from baton.cli.serve import serve
-from baton.common.errors import BatonError
-
-
-def new_app() -> typer.Typer:
-    app = typer.Typer(
-        help="Baton serves language models with prefill and decode on separate workers.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # square brackets in help texts are ours
-    )
-    app.command()(serve)
-    app.command()(chat)
-    model = typer.Typer(help="Models on this machine.", no_args_is_help=True)
-    model.command("pull")(model_pull)
-    app.add_typer(model, name="model")
-    return app
+from baton.common.lifecycle import leave_on_signals
 
 
 def main() -> None:
-    try:
-        new_app()()
-    except BatonError as error:
-        print(f"baton: {error.message}", file=sys.stderr)
-        sys.exit(1)
+    # Ctrl-C stays Python's own: it unwinds, and ends the pip that pulls.
+    leave_on_signals((signal.SIGTERM,))
+    from baton.cli.app import run  # a second of imports, in which the signal must count
+
+    run()
 
 
 if __name__ == "__main__":

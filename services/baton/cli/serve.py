@@ -26,6 +26,7 @@ from baton.cli.stack import (
 )
 from baton.cli.supervisor import Supervisor, stop_on_signals
 from baton.common.clock import Clock, SystemClock
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 
@@ -41,6 +42,9 @@ def serve(
     quantization: Annotated[
         Quantization, typer.Option(help="How linear layers hold their weights.")
     ] = Quantization.NONE,
+    kv_cache_dtype: Annotated[
+        KvCacheDtype, typer.Option(help="What KV blocks hold; auto: what suits the quantization.")
+    ] = KvCacheDtype.AUTO,
     speculation: Annotated[
         Speculation, typer.Option(help="Where decode's guesses at coming tokens come from.")
     ] = Speculation.NONE,
@@ -82,6 +86,7 @@ def serve(
         prefill=prefill,
         decode=decode,
         quantization=quantization,
+        kv_cache_dtype=kv_cache_dtype,
         speculation=speculation,
         draft_model=draft_model,
         threads=threads or threads_per_worker(len(os.sched_getaffinity(0)), prefill + decode),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from baton.cli.child import Child
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 from baton.model.source import FileSource, HfSource, PipSource, parse_source
@@ -31,6 +32,7 @@ class StackOptions:
     prefill: int  # workers, 0 or more; 0: every prompt is computed by its decode worker
     decode: int  # workers, 1 or more
     quantization: Quantization
+    kv_cache_dtype: KvCacheDtype
     speculation: Speculation
     draft_model: str | None
     threads: int  # torch threads of each worker
@@ -91,7 +93,8 @@ def _worker(options: StackOptions, role: str, index: int, address: str, python: 
     command = (
         *(python, "-m", f"baton.{role}", "--host", host, "--port", port),
         *_model_flags(options),
-        *("--quantization", options.quantization.value, "--threads", str(options.threads)),
+        *("--quantization", options.quantization.value),
+        *("--kv-cache-dtype", options.kv_cache_dtype.value, "--threads", str(options.threads)),
         *("--drain-timeout-s", str(DRAIN_TIMEOUT_S)),
         *(_speculation_flags(options) if role == "decode" else ()),
     )

@@ -161,5 +161,6 @@ def empty_cache(
     kv: KvCacheDtype = KvCacheDtype.AUTO,
 ) -> PagedKvCache:
     """A cache of the type the scheme computes with, or of the one asked for."""
-    dtype = getattr(torch, kv_dtype_name(quantization, kv))
+    name = kv_dtype_name(quantization, kv, block_size=block_size, head_size=config.head_size)
+    dtype = getattr(torch, name)
     return PagedKvCache(config, block_count=block_count, block_size=block_size, dtype=dtype)

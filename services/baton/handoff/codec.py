@@ -86,14 +86,12 @@ def order_from_wire(wire: prefill_pb2.PrefillRequest) -> PrefillOrder:
 
 def blocks_frame(span: Span, payload: bytes) -> prefill_pb2.PrefillFrame:
     """`payload`: the span's blocks, [layer][k,v][block][slot][head][dim]."""
-    return prefill_pb2.PrefillFrame(
-        kv=prefill_pb2.KvBlocks(
-            first_block=span.first_block,
-            block_count=span.block_count,
-            payload=payload,
-            crc32=zlib.crc32(payload),
-        )
-    )
+    frame = prefill_pb2.PrefillFrame()
+    # in place: a message given to another's constructor is copied, payload and all
+    kv = frame.kv
+    kv.first_block, kv.block_count = span.first_block, span.block_count
+    kv.payload, kv.crc32 = payload, zlib.crc32(payload)
+    return frame
 
 
 def claim_from_wire(wire: prefill_pb2.KvBlocks, payload: bytes) -> BlocksClaim:

@@ -200,8 +200,7 @@ class Receiver:
                     session.token(token.position)
                     self._costs.learn_transfer(address, pace.bytes, pace.duration_s)
                     return token
-                self._write(frame.kv, transfer, session, arrived)
-                pace.frame(len(frame.kv.payload))
+                pace.frame(self._write(frame.kv, transfer, session, arrived))
                 limit_s = STALL_LIMIT_S
         finally:
             call.cancel()  # prefill stops at once; after the last frame it has nothing left to do
@@ -212,8 +211,9 @@ class Receiver:
         transfer: Transfer,
         session: ReceiverSession,
         arrived: Callable[[int], None],
-    ) -> None:
-        payload = frame.payload
+    ) -> int:
+        """The payload's bytes."""
+        payload = frame.payload  # a copy each time it is asked for
         claim = claim_from_wire(frame, payload)
         span = session.check(claim)
         kept_blocks = session.kept_blocks
@@ -222,6 +222,7 @@ class Receiver:
         self._metrics.count("baton_handoff_bytes_total", len(payload), direction="received")
         if session.kept_blocks > kept_blocks:
             arrived(session.kept_blocks)
+        return len(payload)
 
     def _left_s(self, transfer: Transfer) -> float:
         return transfer.deadline_s - self._clock.monotonic_s()

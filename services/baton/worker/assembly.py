@@ -38,7 +38,12 @@ def plan_model(settings: WorkerSettings) -> ModelPlan:
         progress=progress_for_stderr(),
     )
     config = read_config(model)
-    dtype = kv_dtype_name(settings.quantization, settings.kv_cache_dtype)
+    dtype = kv_dtype_name(
+        settings.quantization,
+        settings.kv_cache_dtype,
+        block_size=settings.block_size,
+        head_size=config.head_size,
+    )
     require_fit(dtype, block_size=settings.block_size, head_size=config.head_size)
     layout = KvLayout(
         model_revision=model.revision,

@@ -44,8 +44,9 @@ class WorkerSettings:
         at_most=1_024,
     )
     kv_cache_dtype: KvCacheDtype = setting(  # noqa: RUF009
-        "what KV blocks hold: auto (float32 for float32 weights, else bfloat16), float32, bfloat16"
-        " or int8; must be equal on workers that hand over to each other",
+        "what KV blocks hold: float32, bfloat16, int8, or auto (float32 with quantization none,"
+        " int8 with int8 where blocks and heads are multiples of 16, else bfloat16); must be equal"
+        " on workers that hand over to each other",
         default=KvCacheDtype.AUTO,
     )
     kv_cache_mib: int = setting(

@@ -25,7 +25,7 @@ def main() -> int:
     )
     commands.add_parser("wreck", help="kill all its programs, to see that the next up copes")
     commands.add_parser("kwok", help="build kwok, for the scale benchmark; say where")
-    commands.add_parser("prometheus", help="fetch prometheus and promtool; say where")
+    commands.add_parser("tools", help="fetch prometheus, promtool and nginx; say where")
     options = parser.parse_args()
     layout = lifecycle.default_layout()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does: clean up on the way
@@ -56,8 +56,8 @@ def _obey(options: argparse.Namespace, layout: Layout) -> int:
         case "kwok":
             binaries.ensure(layout.binaries, (binaries.KWOK,), say)
             print(layout.binaries / "kwok")
-        case "prometheus":
-            print(packages.ensure_prometheus(layout.cache, say))
+        case "tools":
+            print(*packages.ensure_tools(layout.cache, say), sep="\n")
     return 0
 
 
@@ -77,16 +77,20 @@ def _test(layout: Layout, arguments: list[str]) -> int:
         say(f"SKIPPED, no test of a cluster was run: {missing}")
         return 0
     try:
+        tools = packages.ensure_tools(layout.cache, say)  # there is no way out of the namespace
         pytest = (sys.executable, "-m", "pytest", *(arguments or ["tests/cluster"]))
-        return subprocess.call((*connect().inside, *pytest), cwd=REPOSITORY, env=_environment())
+        return subprocess.call(
+            (*connect().inside, *pytest), cwd=REPOSITORY, env=_environment(tools)
+        )
     finally:
         if started:
             lifecycle.down(layout, say)
 
 
-def _environment() -> dict[str, str]:
+def _environment(tools: list[Path]) -> dict[str, str]:
     """Proxies are of the machine's network; there is none in the node's."""
-    return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    return kept | {"PATH": os.pathsep.join([*map(str, tools), os.environ["PATH"]])}
 
 
 def _show(cluster: Cluster) -> None:

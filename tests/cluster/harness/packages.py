@@ -31,7 +31,12 @@ PROGRAMS = {
 CNI_PACKAGE = "containernetworking-plugins"
 CNI_PLUGINS = ("ptp", "host-local", "portmap", "loopback")
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
-PROMETHEUS = ("prometheus", "promtool")
+
+# Package -> its programs, for what tests run beside the cluster: unpacked, not installed.
+TOOLS = {
+    "prometheus": ("usr/bin/prometheus", "usr/bin/promtool"),
+    "nginx": ("usr/sbin/nginx",),
+}
 
 INSTALL_LIMIT_S = 900.0  # a minute here; a slow mirror may take many
 SERVICE_POLICY = Path("/usr/sbin/policy-rc.d")  # Debian's: may an installed service start?
@@ -68,22 +73,43 @@ def ensure(say: Callable[[str], None]) -> None:
         run((*install, *names), limit_s=INSTALL_LIMIT_S, env=environment)
 
 
-def ensure_prometheus(cache: Path, say: Callable[[str], None]) -> Path:
-    """Folder with prometheus and promtool: from Debian's package, unpacked and not installed."""
-    folder = cache / "prometheus"
-    if not all((folder / name).exists() for name in PROMETHEUS):
-        say("fetching Debian's prometheus")
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".fetching-") as fetching:
-            run(("apt-get", "update", "-q"), limit_s=INSTALL_LIMIT_S)
-            download = ("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "prometheus")
-            run(download, limit_s=INSTALL_LIMIT_S, cwd=Path(fetching))
-            [archive] = Path(fetching).glob("*.deb")
-            run(("dpkg", "-x", str(archive), f"{fetching}/root"), limit_s=INSTALL_LIMIT_S)
-            folder.mkdir(exist_ok=True)
-            for name in PROMETHEUS:
-                os.replace(Path(fetching) / "root" / "usr" / "bin" / name, folder / name)
-    return folder
+def tool_folder(cache: Path, package: str) -> Path:
+    """Where the programs of one of TOOLS lie once they were fetched."""
+    return cache / package
+
+
+def ensure_tools(cache: Path, say: Callable[[str], None]) -> list[Path]:
+    """Folders with the programs of TOOLS, fetched from Debian where they are not yet.
+
+    Empty without apt-get: whoever needs one must look for it, and skip. Raises CommandFailed.
+    """
+    wanted = [package for package in TOOLS if not _has_tools(cache, package)]
+    if wanted and shutil.which("apt-get") is None:
+        say(f"no apt-get to fetch {' '.join(wanted)}: tests that need them are skipped")
+    elif wanted:
+        say(f"fetching Debian packages: {' '.join(wanted)}")
+        run(("apt-get", "update", "-q"), limit_s=INSTALL_LIMIT_S)
+        for package in wanted:
+            _fetch_tools(cache, package)
+    return [tool_folder(cache, package) for package in TOOLS if _has_tools(cache, package)]
+
+
+def _has_tools(cache: Path, package: str) -> bool:
+    folder = tool_folder(cache, package)
+    return all((folder / Path(program).name).exists() for program in TOOLS[package])
+
+
+def _fetch_tools(cache: Path, package: str) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetching-") as fetching:
+        download = ("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package)
+        run(download, limit_s=INSTALL_LIMIT_S, cwd=Path(fetching))
+        [archive] = Path(fetching).glob("*.deb")
+        run(("dpkg", "-x", str(archive), f"{fetching}/root"), limit_s=INSTALL_LIMIT_S)
+        folder = tool_folder(cache, package)
+        folder.mkdir(exist_ok=True)
+        for program in TOOLS[package]:
+            os.replace(Path(fetching) / "root" / program, folder / Path(program).name)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def choose_library(
         library = open_library(cache_dir or default_cache_dir(os.environ))
         if SCHEMES.get(quantization) not in library.schemes:
             raise KernelsUnavailable(f"there are none for {quantization.value} on this processor")
+        # auto is int8 with int8 weights only, whose kernels need the same instructions
         if kv is KvCacheDtype.INT8 and KvType.INT8 not in library.kv_types:
             raise KernelsUnavailable("there are none for int8 KV on this processor")
     except KernelsUnavailable as error:

@@ -18,22 +18,31 @@ INT8_UNIT = 16
 class KvCacheDtype(Enum):
     """Of `--kv-cache-dtype`. Part of the KV's identity: only equal ones may be exchanged."""
 
-    AUTO = "auto"  # by the weights, see `kv_dtype_name`
+    AUTO = "auto"  # by the weights and the block's shape, see `kv_dtype_name`
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"  # symmetric levels, a scale per token and head
 
 
-def kv_dtype_name(quantization: Quantization, choice: KvCacheDtype) -> str:
+def kv_dtype_name(
+    quantization: Quantization, choice: KvCacheDtype, *, block_size: int, head_size: int
+) -> str:
     """What the KV cache holds; part of the KV's identity between workers.
 
+    A function of what peers must have in common anyway, never of the machine: two workers of one
+    service exchange KV whatever their processors can do.
+
     In a full batch a step reads more KV than weights: bfloat16 halves it, and the hand-off too,
-    for an error far below that of any rounded weight.
+    for an error far below that of any rounded weight. With 8-bit weights and activations 8-bit KV
+    halves it once more, for a tenth of the error these have already.
     """
     if choice is not KvCacheDtype.AUTO:
         return str(choice.value)
-    exact = quantization is Quantization.NONE
-    return str((KvCacheDtype.FLOAT32 if exact else KvCacheDtype.BFLOAT16).value)
+    if quantization is Quantization.NONE:
+        return str(KvCacheDtype.FLOAT32.value)
+    fits = not _misfits(block_size, head_size)
+    in_8_bits = quantization is Quantization.INT8 and fits
+    return str((KvCacheDtype.INT8 if in_8_bits else KvCacheDtype.BFLOAT16).value)
 
 
 def kv_vector_bytes(dtype: str, head_size: int) -> int:
@@ -47,8 +56,13 @@ def kv_vector_bytes(dtype: str, head_size: int) -> int:
 
 def require_fit(dtype: str, *, block_size: int, head_size: int) -> None:
     """Raises ConfigError where a block of this shape cannot be held in `dtype`."""
-    if dtype != "int8":
-        return
+    problems = _misfits(block_size, head_size) if dtype == "int8" else []
+    if problems:
+        raise ConfigError(problems)
+
+
+def _misfits(block_size: int, head_size: int) -> list[str]:
+    """Why 8-bit KV cannot be; empty where it can."""
     problems = []
     if block_size % INT8_UNIT:
         problems.append(f"block_size is {block_size}: an int8 KV cache takes multiples of 16")
@@ -56,5 +70,4 @@ def require_fit(dtype: str, *, block_size: int, head_size: int) -> None:
         problems.append(
             f"kv_cache_dtype int8: heads of {head_size} values are no multiple of 16; choose auto"
         )
-    if problems:
-        raise ConfigError(problems)
+    return problems

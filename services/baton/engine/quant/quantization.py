@@ -10,7 +10,7 @@ class Quantization(Enum):
 
     NONE = "none"  # float32 weights; KV in float32
     BF16 = "bf16"  # bfloat16 weights and products; KV in bfloat16
-    INT8 = "int8"  # 8-bit weights per output, 8-bit activations per token; KV in bfloat16
+    INT8 = "int8"  # 8-bit weights per output, 8-bit activations per token; KV in 8 bits
     INT8_WEIGHT_ONLY = "int8-weight-only"  # 8-bit weights per output; the rest as in bf16
     INT4_WEIGHT_ONLY = "int4-weight-only"  # 4-bit weights in groups of 32; the rest as in bf16
 
