@@ -76,11 +76,9 @@ def running_nginx(
         directives="\n      ".join(directives),
     )
     (folder / "nginx.conf").write_text(said, encoding="utf-8")
-    process = subprocess.Popen(
-        [str(program), "-p", str(folder), "-c", str(folder / "nginx.conf")],
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "stderr.log").open("wb"),
-    )
+    command = [str(program), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    with (folder / "stderr.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
     try:
         until(lambda: _answers(process, folder, port), limit_s=READY_LIMIT_S, what="nginx listens")
         yield f"http://127.0.0.1:{port}"

@@ -104,9 +104,17 @@ class Release:
         return self.cluster.helm(*words, *wait, namespace=NAMESPACE, limit_s=330)
 
     def apply(self, service: Mapping[str, Any]) -> None:
-        """Also over what an earlier run's patches left."""
-        words = ("apply", "--server-side", "--force-conflicts", "--filename=-")
-        self.cluster.kubectl(*words, namespace=NAMESPACE, stdin=json.dumps(service))
+        """Create it, or replace what an earlier run left of it."""
+        name = service["metadata"]["name"]
+        found = self.cluster.read("modelservices", namespace=NAMESPACE)["items"]
+        versions = [
+            one["metadata"]["resourceVersion"] for one in found if one["metadata"]["name"] == name
+        ]
+        verb, metadata = "create", dict(service["metadata"])
+        if versions:
+            verb, metadata["resourceVersion"] = "replace", versions[0]
+        document = json.dumps({**service, "metadata": metadata})
+        self.cluster.kubectl(verb, "--filename=-", namespace=NAMESPACE, stdin=document)
 
     def patch(self, spec: Mapping[str, Any], name: str = SERVICE) -> None:
         """Merge into the ModelService's spec, as `kubectl edit` would."""

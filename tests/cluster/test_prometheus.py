@@ -5,20 +5,28 @@ instead of minutes, their expressions are the committed ones.
 """
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cluster.harness.commands import until
 from cluster.release import MODEL, NAMESPACE, SERVICE, Release
 from openai import OpenAI, OpenAIError
 from support.observed_queries import alert_queries, board_queries
-from support.prometheus_server import Prometheus, pod_targets, running_prometheus
+from support.prometheus_server import (
+    Prometheus,
+    listed_targets,
+    pod_targets,
+    running_prometheus,
+)
 
 DATA_LIMIT_S = 180.0
 ALERT_LIMIT_S = 240.0
 ASK_LIMIT_S = 120.0
+FOLLOW_INTERVAL_S = 3.0
 OPERATOR = "deployment/baton-operator"
 
 pytestmark = pytest.mark.timeout(1_200)
@@ -30,11 +38,12 @@ def asking(url: str) -> Iterator[None]:
     stopping = threading.Event()
 
     def ask() -> None:
-        with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=ASK_LIMIT_S) as client:
-            for number in itertools.count():
-                if stopping.is_set():
-                    return
-                prompt = f"Chapter {number}. " + "It was a dark and stormy night in Paris. " * 12
+        for number in itertools.count():
+            if stopping.is_set():
+                return
+            prompt = f"Chapter {number}. " + "It was a dark and stormy night in Paris. " * 12
+            # A client each, so a connection each: every router gets its share.
+            with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=ASK_LIMIT_S) as client:
                 try:
                     client.completions.create(model=MODEL, prompt=prompt, max_tokens=8)
                 except OpenAIError:
@@ -47,16 +56,45 @@ def asking(url: str) -> Iterator[None]:
     thread.join(ASK_LIMIT_S)
 
 
+@contextmanager
+def followed_pods(release: Release, path: Path) -> Iterator[None]:
+    """While it lasts, `path` lists the pods there are."""
+    stopping = threading.Event()
+
+    def follow() -> None:
+        selector = "--selector=app.kubernetes.io/name=baton"
+        while not stopping.is_set():
+            pods = release.cluster.read("pods", selector, namespace=NAMESPACE)["items"]
+            written = path.with_suffix(".new")
+            written.write_text(json.dumps(pod_targets(pods)), encoding="utf-8")
+            written.replace(path)  # Prometheus never reads half a list
+            stopping.wait(FOLLOW_INTERVAL_S)
+
+    thread = threading.Thread(target=follow, name="following pods", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(ASK_LIMIT_S)
+
+
 @pytest.fixture(scope="module")
 def prometheus(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Scrapes a release that serves, and whose decode role the operator scales."""
     scaled = {"minReplicas": 1, "maxReplicas": 1}
     release.patch({"decode": {"replicas": None, "scaling": scaled}})
     folder = tmp_path_factory.mktemp("observed")
-    targets = pod_targets(release.cluster.kubeconfig)
-    with running_prometheus(folder, [targets], pending="5s") as found, asking(release.url()):
-        yield found
-    release.patch({"decode": {"replicas": 2, "scaling": None}})
+    listed = folder / "pods.json"
+    with (
+        followed_pods(release, listed),
+        running_prometheus(folder, [listed_targets(listed)], pending="5s") as found,
+        asking(release.url()),
+    ):
+        try:
+            yield found
+        finally:
+            release.patch({"decode": {"replicas": 2, "scaling": None}})
 
 
 def test_every_panel_and_every_alert_has_an_answer(prometheus: Prometheus) -> None:

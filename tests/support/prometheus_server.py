@@ -103,31 +103,34 @@ def static_targets(targets: Mapping[str, Mapping[str, str]]) -> ScrapeConfig:
     }
 
 
-def pod_targets(kubeconfig: Path) -> ScrapeConfig:
-    """Pods as the chart's PodMonitors choose and label them."""
-    pod = "__meta_kubernetes_pod"
+def listed_targets(path: Path) -> ScrapeConfig:
+    """What a file lists, which may change while Prometheus runs. Debian's Prometheus comes without
+    discovery of Kubernetes."""
     return {
         "job_name": "baton",
         "honor_labels": True,
-        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
-        "relabel_configs": [
-            _keep(f"{pod}_label_app_kubernetes_io_name", "baton"),
-            _keep(f"{pod}_container_port_name", "metrics"),
-            _keep(f"{pod}_phase", "Running"),
-            _label("__meta_kubernetes_namespace", "namespace"),
-            _label(f"{pod}_name", "pod"),
-            _label(f"{pod}_label_app_kubernetes_io_instance", "service"),
-            _label(f"{pod}_label_app_kubernetes_io_component", "role"),
-        ],
+        "file_sd_configs": [{"files": [str(path)], "refresh_interval": SCRAPE_INTERVAL}],
     }
 
 
-def _keep(source: str, value: str) -> dict[str, Any]:
-    return {"source_labels": [source], "regex": value, "action": "keep"}
-
-
-def _label(source: str, target: str) -> dict[str, Any]:
-    return {"source_labels": [source], "target_label": target}
+def pod_targets(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A target list: pods as the chart's PodMonitors choose and label them."""
+    return [
+        {
+            "targets": [f"{pod['status']['podIP']}:{port['containerPort']}"],
+            "labels": {
+                "namespace": pod["metadata"]["namespace"],
+                "pod": pod["metadata"]["name"],
+                "service": pod["metadata"]["labels"]["app.kubernetes.io/instance"],
+                "role": pod["metadata"]["labels"]["app.kubernetes.io/component"],
+            },
+        }
+        for pod in pods
+        if pod["status"].get("phase") == "Running" and pod["status"].get("podIP")
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+        if port.get("name") == "metrics"
+    ]
 
 
 def _rules(folder: Path, pending: str | None) -> str:

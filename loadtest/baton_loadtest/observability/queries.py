@@ -35,9 +35,9 @@ def increase(metric: str, *matchers: str, by: Sequence[str] = (), window: str = 
 def quantile(
     share: float, metric: str, *matchers: str, by: Sequence[str] = (), window: str = WINDOW
 ) -> str:
-    """Of a histogram over all pods."""
+    """Of a histogram over all pods; no value, instead of NaN, where nothing was observed."""
     buckets = rate(f"{metric}_bucket", *matchers, by=("le", *by), window=window)
-    return f"histogram_quantile({share}, {buckets})"
+    return f"histogram_quantile({share}, {buckets}) >= 0"  # NaN compares with nothing
 
 
 def ratio(part: str, whole: str) -> str:

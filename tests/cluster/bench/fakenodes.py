@@ -1,8 +1,8 @@
 """A control plane whose nodes are kwok's: pods become Ready there, and no container runs.
 
-Everything is on loopback and belongs to the caller, which is expected to have a network and process
-ids of its own (see `__main__`): pods' addresses are routed to loopback, so that `routers` can answer
-for all of them. Knows no operator.
+Everything is on loopback and the caller's, who must have a network and process ids of his own
+(see `__main__`): pods' addresses are routed to loopback, so that `routers` can answer for all
+of them. Knows no operator.
 """
 
 import json
@@ -56,6 +56,8 @@ def _start_controllers(plane: ControlPlane, folder: Path) -> None:
         "--leader-elect=false",
         "--concurrent-deployment-syncs=10",
         "--profiling=false",
+        # A busy machine delays kwok's heartbeats, and pods of a silent node are no more Ready.
+        "--node-monitor-grace-period=1h",
         *FAST,
     )
     plane.start_beside("kube-scheduler", "--leader-elect=false", "--profiling=false", *FAST)

@@ -5,7 +5,7 @@ A reading is a page in Prometheus' text format. Knows no process and no cluster.
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,9 +36,13 @@ class Reading:
             if series == name and wanted <= set(found)
         )
 
+    def count(self, name: str) -> int:
+        """Series of `name`."""
+        return sum(series == name for series, _ in self.samples)
+
     def buckets(self, histogram: str) -> dict[float, float]:
         """Upper bound -> cumulative count, over all its label values."""
-        counts: Counter[float] = Counter()
+        counts: defaultdict[float, float] = defaultdict(float)
         for (series, found), value in self.samples.items():
             if series == f"{histogram}_bucket":
                 counts[float(dict(found)["le"])] += value
@@ -126,7 +130,7 @@ def quantile(buckets: Mapping[float, float], q: float) -> float | None:
 
 
 def audited_calls(lines: Iterable[str]) -> dict[str, int]:
-    """Calls by "verb resource", most frequent first. A watch counts when it begins, not when it ends.
+    """Calls by "verb resource", most frequent first. A watch counts when it begins.
 
     `lines`: the API server's audit log, one JSON event each.
     """

@@ -102,11 +102,19 @@ class Fleet:
 
         def there() -> bool:
             time.sleep(POLL_S)
-            r = self.reading()
-            print(r.total("baton_operator_service_ready"), r.total("controller_runtime_reconcile_total"), flush=True)
             return self.reading().total("baton_operator_service_ready") == services
 
         until(there, limit_s=READY_LIMIT_S, what=f"{services} services are Ready")
+
+    def await_scaling(self, services: int) -> None:
+        """Each has been decided about; none is quiet any more, so there is nothing to settle."""
+
+        def there() -> bool:
+            time.sleep(POLL_S)
+            known = self.reading().count("baton_operator_signals_age_seconds")
+            return known == services
+
+        until(there, limit_s=READY_LIMIT_S, what=f"{services} services scale")
 
     def settle(self) -> None:
         """Returns when no pass has ended for QUIET_S."""
@@ -164,12 +172,12 @@ def _phases(fleet: Fleet, services: int, idle_s: float) -> None:
     fleet.settle()
     fleet.idle("fixed replicas, idle", services, idle_s)
     fleet.restart()
-    with fleet.phase("after a restart of the operator", services):
+    with fleet.phase("operator restarted, until it has seen all", services):
         fleet.await_ready(services)
-        fleet.settle()
-    with fleet.phase("decode begins to scale by signals", services):
+    fleet.settle()
+    with fleet.phase("every spec changed: decode scales", services):
         fleet.apply(services, scaled)
-        time.sleep(idle_s)
+        fleet.await_scaling(services)
     fleet.idle("decode scaled by signals, idle", services, idle_s)
 
 

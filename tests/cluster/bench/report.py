@@ -1,11 +1,10 @@
-"""What a bench of the operator found: values, ratios, tables for people, JSON for machines. Pure."""
+"""What a bench of the operator found: values, ratios, tables, JSON. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from rich.table import Table
-
 from cluster.bench.figures import Span, writes_of
+from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +78,11 @@ def cells(phase: Phase) -> tuple[str, ...]:
         str(span.failed_passes),
         _milliseconds(span.pass_p50_s),
         _milliseconds(span.pass_p99_s),
-        "–" if span.calls_per_pass is None else f"{span.calls_per_pass:.1f}",
+        "-" if span.calls_per_pass is None else f"{span.calls_per_pass:.1f}",
         f"{span.calls_per_minute:.0f}",
         f"{phase.audited_per_minute:.0f}",
         str(writes_of(phase.audited)),
-        f"{span.cpu_cores:.2f}",
+        f"{span.cpu_cores:.3f}",
         f"{span.memory_mib:.0f}",
     )
 
@@ -131,4 +130,4 @@ def as_document(report: OperatorReport) -> dict[str, object]:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:.0f} ms"
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"

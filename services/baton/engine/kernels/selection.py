@@ -26,6 +26,8 @@ SCHEMES = {
     Quantization.NONE: Scheme.FLOAT32,
     Quantization.BF16: Scheme.BFLOAT16,
     Quantization.INT8: Scheme.INT8,
+    Quantization.INT8_WEIGHT_ONLY: Scheme.INT8_WEIGHT,
+    Quantization.INT4_WEIGHT_ONLY: Scheme.INT4_WEIGHT,
 }
 
 
@@ -48,7 +50,7 @@ def choose_library(
         return None
     try:
         library = open_library(cache_dir or default_cache_dir(os.environ))
-        if SCHEMES.get(quantization) not in library.schemes:
+        if SCHEMES[quantization] not in library.schemes:
             raise KernelsUnavailable(f"there are none for {quantization.value} on this processor")
         # auto is int8 with int8 weights only, whose kernels need the same instructions
         if kv is KvCacheDtype.INT8 and KvType.INT8 not in library.kv_types:

@@ -10,6 +10,8 @@ class Scheme(IntEnum):
     FLOAT32 = 0
     BFLOAT16 = 1
     INT8 = 2
+    INT8_WEIGHT = 3
+    INT4_WEIGHT = 4
 
 
 class KvType(IntEnum):

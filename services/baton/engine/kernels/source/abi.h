@@ -6,7 +6,13 @@
 
 namespace baton {
 
-enum Scheme : int32_t { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
+enum Scheme : int32_t {
+  kFloat32 = 0,
+  kBfloat16 = 1,
+  kInt8 = 2,
+  kInt8Weight = 3,
+  kInt4Weight = 4
+};
 enum KvType : int32_t { kKvFloat32 = 0, kKvBfloat16 = 1, kKvInt8 = 2 };
 enum Embedding : int32_t { kRowsFloat32 = 0, kRowsBfloat16 = 1, kFromHead = 2 };
 
@@ -15,8 +21,10 @@ constexpr int kPanel = 32;
 
 // One linear layer, packed. Panel-ordered arrays have kPanel entries per panel, zero past the end.
 struct Linear {
-  const uint8_t* weights;  // [panels][steps][kPanel][4 bytes]: int8 x 4, bfloat16 x 2 or float32
-  const float* scales;     // int8: per column, panel order
+  // [panels][steps][kPanel][4 bytes]: int8 x 4, bfloat16 x 2 or float32; of the weight-only schemes
+  // as weight_only.h says
+  const uint8_t* weights;
+  const float* scales;     // int8, and int8 weights alone: per column, panel order
   const int32_t* sums;     // int8: 128 * sum of the column's levels, panel order
   const float* bias;       // panel order, or null
   int32_t scheme;

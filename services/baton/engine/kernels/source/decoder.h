@@ -176,7 +176,8 @@ class Decoder {
                 Target target) {
     const Prepared in{prepared_.data(), linear.scheme == kInt8 ? scales_.data() : nullptr,
                       size_t(prepared_bytes(linear))};
-    const LinearTasks tasks(linear, in, Output{out, stride, target}, rows);
+    float* scratch = member.scratch.reserve(panel_scratch(linear));
+    const LinearTasks tasks(linear, in, Output{out, stride, target}, rows, scratch);
     member.share(tasks.count(), tasks);
   }
 

@@ -15,7 +15,7 @@ extern "C" {
 // Bit s is set where this build has the instructions of scheme s.
 int32_t baton_schemes() {
   int32_t schemes = 0;
-  for (const int scheme : {kFloat32, kBfloat16, kInt8}) {
+  for (const int scheme : {kFloat32, kBfloat16, kInt8, kInt8Weight, kInt4Weight}) {
     if (tile_for(scheme, 1) != nullptr) schemes |= 1 << scheme;
   }
   return schemes;
@@ -31,7 +31,7 @@ int32_t baton_kv_types() {
 }
 
 int64_t baton_weight_bytes(const Linear* linear) {
-  return static_cast<int64_t>(panel_count(*linear)) * step_count(*linear) * kPanelStepBytes;
+  return static_cast<int64_t>(panel_count(*linear) * panel_bytes(*linear));
 }
 
 int32_t baton_panels(const Linear* linear) { return panel_count(*linear); }
@@ -62,10 +62,12 @@ void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t ad
     Preparation{*linear}.row(copy.data(), prepared.data() + row * stride, scales.data() + row);
   }
   const Target target = add ? Target::kAdd : Target::kStore;
-  const LinearTasks tasks(
-      *linear, Prepared{prepared.data(), scales.data(), stride},
-      Output{y, static_cast<size_t>(linear->outer), target}, rows);
-  crew.run([&](Crew::Member& member) { member.share(tasks.count(), tasks); });
+  const Prepared in{prepared.data(), scales.data(), stride};
+  const Output out{y, static_cast<size_t>(linear->outer), target};
+  crew.run([&](Crew::Member& member) {
+    const LinearTasks tasks(*linear, in, out, rows, member.scratch.reserve(panel_scratch(*linear)));
+    member.share(tasks.count(), tasks);
+  });
 }
 
 // One layer's attention. q [rows][heads][head_size rounded up to 16], scaled by log2(e) and the

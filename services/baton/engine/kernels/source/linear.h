@@ -10,18 +10,16 @@
 
 #include "abi.h"
 #include "vec.h"
+#include "weight_only.h"
 
 namespace baton {
 
 constexpr int kTileRows = 12;   // 24 sums, 2 vectors of weights and 1 of a row: 27 of 32 registers
 constexpr int kStepBytes = 4;   // of a row or a column that one multiplication takes
-constexpr int kPanelStepBytes = kPanel * kStepBytes;
 constexpr int kAheadBytes = 1536;  // weights are asked for so far ahead of their use
 
 // Inputs per step of the tile.
-inline int step_inputs(int scheme) {
-  return scheme == kInt8 ? 4 : scheme == kBfloat16 ? 2 : 1;
-}
+inline int step_inputs(int scheme) { return scheme == kInt8 ? 4 : scheme == kFloat32 ? 1 : 2; }
 
 inline int step_count(const Linear& linear) {
   const int inputs = step_inputs(linear.scheme);
@@ -31,6 +29,20 @@ inline int step_count(const Linear& linear) {
 inline int panel_count(const Linear& linear) {
   const int width = linear.paired ? kPanel / 2 : kPanel;
   return (linear.outer + width - 1) / width;
+}
+
+// Bytes of a panel in memory.
+inline size_t panel_bytes(const Linear& linear) {
+  const int steps = step_count(linear);
+  if (linear.scheme == kInt8Weight) return static_cast<size_t>(steps) * kInt8StepBytes;
+  if (linear.scheme == kInt4Weight) return static_cast<size_t>(int4_groups(steps)) * kInt4GroupBytes;
+  return static_cast<size_t>(steps) * kPanelStepBytes;
+}
+
+// Floats of scratch that a thread needs for a panel: of the weight-only schemes it is widened there.
+inline size_t panel_scratch(const Linear& linear) {
+  const bool widened = linear.scheme == kInt8Weight || linear.scheme == kInt4Weight;
+  return widened ? static_cast<size_t>(step_count(linear)) * kPanel : 0;
 }
 
 // Bytes of one prepared row: whole cache lines.
@@ -72,6 +84,13 @@ struct Bfloat16Tile {
   }
   static __m512 value(Sum sum, const Linear&, int, float) { return sum; }
 };
+
+// The columns are levels, exact in bfloat16.
+struct Int8WeightTile : Bfloat16Tile {
+  static __m512 value(Sum sum, const Linear& linear, int column, float) {
+    return _mm512_mul_ps(sum, _mm512_loadu_ps(linear.scales + column));
+  }
+};
 #endif
 
 #ifdef __AVX512VNNI__
@@ -96,15 +115,14 @@ inline void put(float* y, __m512 value, __mmask16 mask, Target target) {
   _mm512_mask_storeu_ps(y, mask, value);
 }
 
-// Rows first .. first + Rows - 1 of a panel.
+// Rows first .. first + Rows - 1 of a panel, of which `columns` are the weights.
 template <class Tile, int Rows>
-void compute_tile(const Linear& linear, const Prepared& in, const Output& out, int panel,
-                  int first) {
+void compute_tile(const Linear& linear, const uint8_t* columns, const Prepared& in,
+                  const Output& out, int panel, int first) {
   typename Tile::Sum sums[Rows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = Tile::zero();
   const int steps = step_count(linear);
-  const uint8_t* columns = linear.weights + static_cast<size_t>(panel) * steps * kPanelStepBytes;
   // one pointer for three rows, which addressing reaches as p, p + stride and p + 2 * stride:
   // a pointer per row would not fit the registers
   const size_t stride = in.stride;
@@ -149,7 +167,8 @@ void compute_tile(const Linear& linear, const Prepared& in, const Output& out, i
   }
 }
 
-using TileFunction = void (*)(const Linear&, const Prepared&, const Output&, int, int);
+using TileFunction = void (*)(const Linear&, const uint8_t*, const Prepared&, const Output&, int,
+                              int);
 
 template <class Tile, int... Rows>
 TileFunction tile_of(int rows, std::integer_sequence<int, Rows...>) {
@@ -162,7 +181,8 @@ inline TileFunction tile_for(int scheme, int rows) {
   constexpr auto kSizes = std::make_integer_sequence<int, kTileRows>{};
   if (scheme == kFloat32) return tile_of<Float32Tile>(rows, kSizes);
 #ifdef __AVX512BF16__
-  if (scheme == kBfloat16) return tile_of<Bfloat16Tile>(rows, kSizes);
+  if (scheme == kBfloat16 || scheme == kInt4Weight) return tile_of<Bfloat16Tile>(rows, kSizes);
+  if (scheme == kInt8Weight) return tile_of<Int8WeightTile>(rows, kSizes);
 #endif
 #ifdef __AVX512VNNI__
   if (scheme == kInt8) return tile_of<Int8Tile>(rows, kSizes);
@@ -170,12 +190,24 @@ inline TileFunction tile_for(int scheme, int rows) {
   return nullptr;
 }
 
+// The weights of a panel as the tile reads them: where they lie, or widened into `scratch`.
+inline const uint8_t* panel_columns(const Linear& linear, int panel, float* scratch) {
+  const uint8_t* packed = linear.weights + panel * panel_bytes(linear);
+#ifdef __AVX512BF16__
+  auto* wide = reinterpret_cast<uint8_t*>(scratch);
+  if (linear.scheme == kInt8Weight) return widen_int8_panel(packed, step_count(linear), wide);
+  if (linear.scheme == kInt4Weight) return widen_int4_panel(packed, step_count(linear), wide);
+#endif
+  return packed;
+}
+
 // Rows first .. end - 1 of a panel, in tiles of nearly equal size.
 inline void compute_panel(const Linear& linear, const Prepared& in, const Output& out, int panel,
-                          int first, int end) {
+                          int first, int end, float* scratch) {
+  const uint8_t* columns = panel_columns(linear, panel, scratch);
   for (int tiles = (end - first + kTileRows - 1) / kTileRows; tiles > 0; --tiles) {
     const int rows = (end - first + tiles - 1) / tiles;
-    tile_for(linear.scheme, rows)(linear, in, out, panel, first);
+    tile_for(linear.scheme, rows)(linear, columns, in, out, panel, first);
     first += rows;
   }
 }
@@ -184,22 +216,24 @@ inline void compute_panel(const Linear& linear, const Prepared& in, const Output
 struct LinearTasks {
   static constexpr int kBlockRows = 96;
 
-  LinearTasks(const Linear& layer, const Prepared& in, const Output& out, int row_count)
+  // own: `panel_scratch` floats of the thread that computes these.
+  LinearTasks(const Linear& layer, const Prepared& in, const Output& out, int row_count, float* own)
       : linear(layer), prepared(in), output(out), rows(row_count),
-        blocks((row_count + kBlockRows - 1) / kBlockRows) {}
+        blocks((row_count + kBlockRows - 1) / kBlockRows), scratch(own) {}
 
   int count() const { return panel_count(linear) * blocks; }
 
   void operator()(int task) const {
     const int first = task % blocks * kBlockRows;
     compute_panel(linear, prepared, output, task / blocks, first,
-                  std::min(rows, first + kBlockRows));
+                  std::min(rows, first + kBlockRows), scratch);
   }
 
   const Linear& linear;
   const Prepared prepared;
   const Output output;
   const int rows, blocks;
+  float* const scratch;
 };
 
 // Turns rows of floats into what the tile reads. `x` has room for whole vectors and is spoilt.
@@ -209,13 +243,13 @@ struct Preparation {
   void row(float* x, uint8_t* out, float* scale) const {
     if (linear.scheme == kInt8) {
       levels(x, out, scale);
-    } else if (linear.scheme == kBfloat16) {
+    } else if (linear.scheme == kFloat32) {
+      std::memcpy(out, x, sizeof(float) * linear.inner);
+    } else {
       for (int i = 0; i < linear.inner; i += kLanes) {
         const __m512 v = _mm512_maskz_loadu_ps(first_lanes(linear.inner - i), x + i);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 2 * i), narrow_bf16(v));
       }
-    } else {
-      std::memcpy(out, x, sizeof(float) * linear.inner);
     }
   }
 

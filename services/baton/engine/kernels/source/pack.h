@@ -53,13 +53,81 @@ inline void pack_bf16_column(const float* x, int count, uint8_t* out) {
   }
 }
 
+// Symmetric levels in a panel of 8-bit weights.
+inline void pack_int8_weight_column(const float* x, int count, int index, uint8_t* panel,
+                                    float* scale) {
+  float most = 1e-30f;
+  for (int i = 0; i < count; ++i) most = std::max(most, std::fabs(x[i]));
+  *scale = most / 127.0f;
+  for (int i = 0; i < count; ++i) {
+    const auto level = static_cast<int8_t>(std::nearbyintf(x[i] / *scale));
+    panel[i / 2 * kInt8StepBytes + index * 2 + i % 2] = static_cast<uint8_t>(level);
+  }
+}
+
+inline float through_half(float value) { return _cvtsh_ss(_cvtss_sh(value, 0)); }
+
+// A scale and a minimum, both as float16 holds them.
+struct Grid {
+  float scale, minimum;
+
+  Grid(float step, float low)
+      : scale(through_half(step)), minimum(through_half(low)) {}
+
+  // The nearest level's number.
+  int level(float x) const {
+    if (scale == 0.0f) return 0;
+    const float steps = std::nearbyintf((x - minimum) / scale);
+    return static_cast<int>(std::min(std::max(steps, 0.0f), float(kLevelMax)));
+  }
+
+  float error(const float* x, int count) const {
+    float sum = 0.0f;
+    for (int i = 0; i < count; ++i) {
+      const float off = static_cast<float>(level(x[i])) * scale + minimum - x[i];
+      sum += off * off;
+    }
+    return sum;
+  }
+};
+
+// The better of two grids: from the lowest to the highest value, as Q4_1 has it, or eight steps to
+// the value of largest size, as Q4_0. Either comes through as it was written.
+inline Grid grid_of(const float* x, int count) {
+  float low = x[0], high = x[0];
+  for (int i = 1; i < count; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
+  const Grid whole((high - low) / kLevelMax, low);
+  const float largest = -low > high ? low : high;
+  const Grid centred(largest / -8.0f, largest);
+  return centred.error(x, count) < whole.error(x, count) ? centred : whole;
+}
+
+inline void pack_int4_column(const float* x, int count, int index, uint8_t* panel) {
+  for (int first = 0; first < count; first += kGroupInputs, panel += kInt4GroupBytes) {
+    const int inputs = std::min(kGroupInputs, count - first);
+    const Grid grid = grid_of(x + first, inputs);
+    const uint16_t scale = _cvtss_sh(grid.scale, 0), minimum = _cvtss_sh(grid.minimum, 0);
+    std::memcpy(panel + index * 2, &scale, 2);
+    std::memcpy(panel + kPanel * 2 + index * 2, &minimum, 2);
+    for (int i = 0; i < inputs; ++i) {
+      const Nibble place(index, i);
+      panel[kInt4HeadBytes + i / 2 * kInt4StepBytes + place.byte] |=
+          static_cast<uint8_t>(grid.level(x[first + i]) << place.shift);
+    }
+  }
+}
+
 inline void pack_column(float* x, const Linear& linear, const PackTarget& target, int panel,
                         int index) {
-  const size_t panel_bytes = static_cast<size_t>(step_count(linear)) * kPanelStepBytes;
-  uint8_t* out = target.weights + panel * panel_bytes + index * kStepBytes;
+  uint8_t* begin = target.weights + panel * panel_bytes(linear);
+  uint8_t* out = begin + index * kStepBytes;
   const int column = panel * kPanel + index;
   if (linear.scheme == kInt8) {
     pack_int8_column(x, linear, out, target.scales + column, target.sums + column);
+  } else if (linear.scheme == kInt8Weight) {
+    pack_int8_weight_column(x, linear.inner, index, begin, target.scales + column);
+  } else if (linear.scheme == kInt4Weight) {
+    pack_int4_column(x, linear.inner, index, begin);
   } else if (linear.scheme == kBfloat16) {
     pack_bf16_column(x, linear.inner, out);
   } else {
@@ -82,9 +150,8 @@ inline void pack_panel(const Linear& linear, const float* weight, const PackTarg
 
 // One row of the weights as floats, from float32 or bfloat16 panels.
 inline void unpack_row(const Linear& linear, int row, float* out) {
-  const size_t panel_bytes = static_cast<size_t>(step_count(linear)) * kPanelStepBytes;
   const uint8_t* column =
-      linear.weights + row / kPanel * panel_bytes + row % kPanel * kStepBytes;
+      linear.weights + row / kPanel * panel_bytes(linear) + row % kPanel * kStepBytes;
   for (int i = 0; i < linear.inner; ++i) {
     if (linear.scheme == kFloat32) {
       std::memcpy(out + i, column + static_cast<size_t>(i) * kPanelStepBytes, 4);
