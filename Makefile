@@ -65,7 +65,7 @@ cluster-down: setup ## Take that cluster down, and what a killed run left of one
 
 .PHONY: test-cluster
 test-cluster: setup ## Tests on a real Kubernetes: cluster-up, pytest tests/cluster, cluster-down
-	@$(CLUSTER) test -- tests/cluster $(ARGS)
+	@$(CLUSTER) test $(if $(WITHIN_S),--within-s=$(WITHIN_S)) -- tests/cluster $(ARGS)
 
 .PHONY: proto
 proto: setup ## Generate services/baton/rpc/v1 from proto/
@@ -121,6 +121,10 @@ start: setup ## Time from nothing to a ready worker by phase, and its memory, be
 .PHONY: bench-peers
 bench-peers: setup ## Baton beside vLLM and llama.cpp: same weights, client and prompts (installs both)
 	@$(BIN)/baton-loadtest peers $(ARGS)
+
+.PHONY: bench-operator
+bench-operator: setup ## Apply to first token, load step, calls when idle, 500 services (Linux, root, Go; after make images)
+	@PYTHONPATH=tests $(BIN)/python -m cluster.bench $(ARGS)
 
 .PHONY: lock
 lock: $(UV) ## Pin every dependency with hashes (pip format, no index addresses)

@@ -4,15 +4,18 @@
 by their addresses. By hand: `make cluster-up`, then pytest under the `nsenter` line it prints.
 """
 
+import os
 import re
+import time
 from collections.abc import Generator, Iterator
 
 import pytest
 from cluster.harness import postmortem
 from cluster.harness.cluster import Cluster, connect
 from cluster.harness.errors import ClusterUnavailable
-from cluster.harness.layout import REPOSITORY
-from cluster.release import Release, model_service
+from cluster.harness.layout import REPOSITORY, TESTS_END_VARIABLE
+from cluster.images.__main__ import archive_folder
+from cluster.release import IMAGES, Release, model_service
 
 FAILURES = REPOSITORY / ".cache" / "cluster-failures"
 NAME_CHARS_MAX = 40  # of a namespace; Services' and Secrets' names have room beside it
@@ -30,6 +33,9 @@ def cluster() -> Cluster:
 @pytest.fixture(scope="session")
 def release(cluster: Cluster) -> Release:
     """The chart installed and its ModelService ready; the last test file uninstalls it."""
+    missing = [image for image in IMAGES if not (archive_folder() / f"{image}.tar").exists()]
+    if missing and cluster.layout is not None:
+        pytest.skip(f"no images (`make images` makes them): {', '.join(missing)}")
     installed = Release(cluster)
     installed.install()
     installed.apply(model_service())
@@ -45,6 +51,13 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.make_namespace(name)
     yield name
     cluster.remove_namespace(name)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Continuous integration has an end: what does not fit into it is skipped, visibly."""
+    end_s = float(os.environ.get(TESTS_END_VARIABLE, "inf"))
+    if time.time() > end_s:
+        pytest.skip("out of time: the run was given a limit (--within-s)")
 
 
 @pytest.hookimpl(wrapper=True)

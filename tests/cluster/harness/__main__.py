@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from cluster.harness import binaries, lifecycle, packages
 from cluster.harness.cluster import Cluster, connect, foreign_kubeconfig, say
 from cluster.harness.errors import ClusterUnavailable, HarnessError
-from cluster.harness.layout import REPOSITORY, Layout
+from cluster.harness.layout import REPOSITORY, TESTS_END_VARIABLE, Layout
+from cluster.images.__main__ import UNAVAILABLE
 
 
 def main() -> int:
@@ -19,6 +21,9 @@ def main() -> int:
     commands.add_parser("up", help="start it, or check that the one of KUBECONFIG answers")
     commands.add_parser("down", help="take it down, and what a killed run left")
     tests = commands.add_parser("test", help="up, pytest in the first node's network, down again")
+    tests.add_argument(
+        "--within-s", type=int, help="tests that would begin later than this are skipped, visibly"
+    )
     tests.add_argument("arguments", nargs="*", help="for pytest; after --")
     commands.add_parser("load", help="put image archives into both nodes").add_argument(
         "archives", nargs="+", type=Path
@@ -49,7 +54,8 @@ def _obey(options: argparse.Namespace, layout: Layout) -> int:
         case "wreck":
             lifecycle.wreck(layout)
         case "test":
-            return _test(layout, options.arguments)
+            end_s = None if options.within_s is None else time.time() + options.within_s
+            return _test(layout, options.arguments, end_s)
         case "load":
             for archive in options.archives:
                 connect().load_image(archive)
@@ -69,7 +75,7 @@ def _up(layout: Layout) -> bool:
     return False
 
 
-def _test(layout: Layout, arguments: list[str]) -> int:
+def _test(layout: Layout, arguments: list[str], end_s: float | None) -> int:
     """pytest's status. Takes down the cluster that it started, and leaves one that it found."""
     try:
         started = _up(layout)
@@ -77,14 +83,28 @@ def _test(layout: Layout, arguments: list[str]) -> int:
         say(f"SKIPPED, no test of a cluster was run: {missing}")
         return 0
     try:
-        tools = packages.ensure_tools(layout.cache, say)  # there is no way out of the namespace
+        # Both before pytest: there is no way out of the namespace.
+        if status := _images():
+            return status
+        tools = packages.ensure_tools(layout.cache, say)
         pytest = (sys.executable, "-m", "pytest", *(arguments or ["tests/cluster"]))
-        return subprocess.call(
-            (*connect().inside, *pytest), cwd=REPOSITORY, env=_environment(tools)
-        )
+        environment = _environment(tools)
+        if end_s is not None:
+            environment[TESTS_END_VARIABLE] = str(end_s)
+        return subprocess.call((*connect().inside, *pytest), cwd=REPOSITORY, env=environment)
     finally:
         if started:
             lifecycle.down(layout, say)
+
+
+def _images() -> int:
+    """0 also where this machine cannot make them; tests that need them are skipped then."""
+    made = (sys.executable, "-m", "cluster.images")
+    status = subprocess.call(made, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": "tests"})
+    if status == UNAVAILABLE:
+        say("SKIPPED, no test that needs images is run: this machine cannot make them, see above")
+        return 0
+    return status
 
 
 def _environment(tools: list[Path]) -> dict[str, str]:

@@ -13,6 +13,7 @@ POD_CIDR = "10.244.0.0/16"
 NODE_PREFIX_BITS = 24
 API_PORT = 6443
 REPOSITORY = Path(__file__).resolve().parents[3]
+TESTS_END_VARIABLE = "BATON_CLUSTER_TESTS_END"  # Unix seconds after which no test begins
 
 
 @dataclass(frozen=True, slots=True)

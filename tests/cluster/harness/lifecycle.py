@@ -26,7 +26,12 @@ from cluster.harness import (
 )
 from cluster.harness.commands import run, succeeds, until
 from cluster.harness.daemons import Daemon
-from cluster.harness.errors import ClusterUnavailable, HarnessError
+from cluster.harness.errors import (
+    ClusterUnavailable,
+    CommandFailed,
+    HarnessError,
+    LimitReached,
+)
 from cluster.harness.layout import Layout
 from cluster.harness.pki import Authority
 
@@ -101,10 +106,13 @@ def _require_machine() -> None:
 
 
 def _prepare(layout: Layout, say: Say) -> None:
-    with _phase("packages", say):
-        packages.ensure(say)
-    with _phase("binaries", say):
-        binaries.ensure(layout.binaries, binaries.CLUSTER, say)
+    try:
+        with _phase("packages", say):
+            packages.ensure(say)
+        with _phase("binaries", say):
+            binaries.ensure(layout.binaries, binaries.CLUSTER, say)
+    except (CommandFailed, LimitReached) as failed:
+        raise ClusterUnavailable(f"what it is made of could not be had: {failed}") from failed
 
 
 def _start(layout: Layout, say: Say) -> None:

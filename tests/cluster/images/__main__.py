@@ -15,11 +15,21 @@ from hashlib import sha256
 from pathlib import Path
 
 from cluster.images import bases, registry, weights
-from cluster.images.commands import BUILDAH, ImagesUnavailable, require_tools, run
+from cluster.images.commands import (
+    BUILDAH,
+    ImageBroken,
+    ImagesUnavailable,
+    require_room,
+    require_tools,
+    run,
+)
 from cluster.images.inputs import ROLES, copy_inputs, fingerprint
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = Path("deploy/docker/Dockerfile")
+
+UNAVAILABLE = 3
+"""Exit status where this machine cannot make images; 1 is for a build that failed."""
 
 
 def archive_folder() -> Path:
@@ -34,12 +44,17 @@ def main() -> int:
     try:
         require_tools()
         with _alone(folder):
+            if not (folder / "baton-worker.tar").exists():
+                require_room(folder)
             for role in ROLES:
                 _ensure_role(folder, role)
             _ensure_weights(folder)
-    except ImagesUnavailable as error:
+    except ImageBroken as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
+    except ImagesUnavailable as error:
+        print(f"images: {error}", file=sys.stderr)
+        return UNAVAILABLE
     return 0
 
 
@@ -89,7 +104,10 @@ def _build(role: str, name: str, context: Path) -> None:
         options += ["--file", str(context / DOCKERFILE), "--target", role, "--tag", name]
         # Layers are kept, so that dependencies are installed again only when their lock changes.
         build = ["bud", "--layers", "--force-rm", "--isolation", "chroot", "--network", "host"]
-        run([*BUILDAH, *build, *options, str(context)])
+        try:
+            run([*BUILDAH, *build, *options, str(context)])
+        except ImagesUnavailable as error:
+            raise ImageBroken(f"{name}: {error}") from error
 
 
 def _uv_cache() -> Path:

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+FREE_BYTES_MIN = 45_000_000_000
+"""The worker's dependencies are 6 GB, and lie in a cache, a build, a store, an archive and two
+nodes; less has not been tried."""
 DEBIAN_PACKAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "busybox": "busybox-static"}
 BUILDAH = ("buildah", "--storage-driver", "overlay")
 LIMIT_S = 3_000  # the worker's dependencies are some 5 GB: minutes; an hour is a hang
@@ -18,6 +21,11 @@ NICENESS = "10"  # the machine has other work
 
 class ImagesUnavailable(Exception):
     """Images cannot be made here; the message says what to do."""
+
+
+class ImageBroken(Exception):
+    """This machine can make images, and ours could not be made: the message says which program
+    said no."""
 
 
 def missing_packages(path: str | None = None) -> list[str]:
@@ -38,6 +46,15 @@ def require_tools() -> None:
         )
     if os.geteuid() != 0:
         raise ImagesUnavailable("mmdebstrap and buildah need root here; run this as root")
+
+
+def require_room(folder: Path) -> None:
+    """Raises ImagesUnavailable where a build from nothing would fill the disk."""
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES_MIN:
+        raise ImagesUnavailable(
+            f"{free / 1e9:.0f} GB are free for images, {FREE_BYTES_MIN / 1e9:.0f} are needed"
+        )
 
 
 def run(command: Sequence[str], *, environ: Mapping[str, str] | None = None) -> None:
