@@ -33,9 +33,6 @@ class Tally:
             if target_s is not None:
                 metrics.gauge("baton_router_slo_target_seconds", target_s, slo=slo)
                 metrics.declare(["baton_router_slo_requests_total"])
-        for slo, target_s in (("ttft", targets.ttft_s), ("itl", targets.itl_s)):
-            if target_s is not None:
-                metrics.gauge("baton_router_slo_target_seconds", target_s, slo=slo)
 
     def arrived(self, prompt_tokens: int) -> None:
         self._add(Flow.REQUESTS_ARRIVED)
