@@ -7,6 +7,7 @@ server admits and what the operator understands are the same thing. Knows no fie
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from baton_operator.manifest import Json
@@ -66,6 +67,7 @@ def is_required(one: dataclasses.Field[Any]) -> bool:
     return one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
 
 
+@cache  # of names in declared classes only
 def camel(name: str) -> str:
     """A Python name as Kubernetes writes it: `min_replicas` is minReplicas."""
     first, *rest = name.split("_")

@@ -29,6 +29,8 @@ from baton_operator.metrics import CONTROLLER, OperatorMetrics
 TRY_TIMEOUT_S = 4.0
 """Of one try; two fit into the time after which a leader stops."""
 
+CONFLICT = 409
+
 _log = get_log(__name__)
 
 
@@ -50,6 +52,7 @@ class Election:
         self._metrics = metrics
         self._namespace, self._name, self._me = namespace, name, me
         self._sighting: Sighting | None = None
+        self._written: Manifest | None = None  # the Lease as our last write left it
         self.heard = False  # whether the API server has answered once
         self._show(leading=False)
 
@@ -109,15 +112,30 @@ class Election:
         """Whether the Lease is ours after this."""
         try:
             async with asyncio.timeout(TRY_TIMEOUT_S):
+                if await self._renewed_unread():
+                    return True
                 lease = await self._kube.read(Kind.LEASE, self._namespace, self._name)
                 self.heard = True
                 return await self._move(lease)
         except TimeoutError:
             return False
         except ApiFailure as failure:
-            if failure.status != 409:  # another candidate was faster
+            if failure.status != CONFLICT:  # another candidate was faster
                 _log.warning("lease not renewed", reason=failure.message)
             return False
+
+    async def _renewed_unread(self) -> bool:
+        """Whether the Lease was still as we wrote it, and now is renewed: one call, not two, every
+        RETRY_S for ever. Where it was not, it has to be read."""
+        lease, self._written = self._written, None
+        if lease is None:
+            return False
+        try:
+            return await self._move(lease)
+        except ApiFailure as failure:
+            if failure.refused or failure.status == CONFLICT:
+                return False
+            raise
 
     async def _move(self, lease: Manifest | None) -> bool:
         now_s = self._clock.monotonic_s()
@@ -128,9 +146,9 @@ class Election:
             return False
         ours = claimed(record, self._me, self._now())
         if lease is None:
-            await self._kube.create(self._lease(ours, None))
+            self._written = await self._kube.create(self._lease(ours, None))
         else:
-            await self._kube.replace(self._lease(ours, lease))
+            self._written = await self._kube.replace(self._lease(ours, lease))
         self._sighting = Sighting(ours, now_s)
         return True
 

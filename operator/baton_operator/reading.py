@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 from baton.common.errors import InvalidSpec
@@ -32,6 +33,11 @@ def read(kind: type[KindT], value: Json, *, path: str) -> KindT:
     if reader.problems:
         raise InvalidSpec(reader.problems)
     return typing.cast(KindT, found)
+
+
+@cache  # one entry for each declared class; a status is read at every tick of its service
+def _hints_of(kind: type) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 class _Reader:
@@ -65,7 +71,7 @@ class _Reader:
             self._not("an object", path)
             return None
         fields = dataclasses.fields(kind)
-        hints = typing.get_type_hints(kind)
+        hints = _hints_of(kind)
         known = {camel(one.name) for one in fields}
         self.problems.extend(
             f"{path}.{name[:SHOWN_CHARS_MAX]}: there is no such field"

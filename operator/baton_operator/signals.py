@@ -20,6 +20,9 @@ not be counted as capacity, as backlog, nor as a reason to hold."""
 WINDOW_MIN_S = 10.0
 """A router that has just started divides by this: a burst in its first second is no rate."""
 
+TOKEN_COST_MIN_S = 1e-12
+"""No accelerator reads a prompt that fast: a fit that says so has learned nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -94,7 +97,7 @@ def _prefill_speeds(workers: Iterable[WorkerSignals], prompt_tokens: float) -> l
     tokens and left out; a token attends to half of its prompt on average.
     """
     costs = [one.prefill_token_s + one.prefill_kv_token_s * prompt_tokens / 2 for one in workers]
-    return [1 / cost_s for cost_s in costs if cost_s > 0]
+    return [1 / cost_s for cost_s in costs if cost_s > TOKEN_COST_MIN_S]
 
 
 def _decode_signals(traffic: Sequence[Traffic], decode: Sequence[WorkerSignals]) -> DecodeSignals:

@@ -42,6 +42,15 @@ async def test_a_rolling_upgrade_of_the_operator(release: Release) -> None:
     assert [release.pods(role) for role in ROLES] == untouched
 
 
+async def test_a_chart_upgrade(release: Release) -> None:
+    """The operator's pods are replaced and the CRD is applied again; no model pod moves."""
+    untouched = [release.pods(role) for role in ROLES]
+    async with release.under_load():
+        operator = {"replicas": 2, "podAnnotations": {"upgraded": "by-the-test-of-the-chart"}}
+        await meanwhile(release.upgrade, {"operator": operator})
+    assert [release.pods(role) for role in ROLES] == untouched
+
+
 async def test_decode_shrinks_and_grows(release: Release) -> None:
     async with release.under_load():
         for replicas in (1, 3):

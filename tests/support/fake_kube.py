@@ -19,11 +19,13 @@ AWAY = ApiFailure(0, "Unreachable", "the API server does not answer")
 
 
 class FakeKube:
-    """`Kube`. `writes` are what was written, in order: (verb, kind, name)."""
+    """`Kube`. `writes` are what was written, in order: (verb, kind, name). `reads` counts objects
+    asked for by name."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[Kind, str, str], dict[str, Any]] = {}
         self.writes: list[tuple[str, str, str]] = []
+        self.reads = 0
         self.away = False  # every call fails
         self.refused: dict[tuple[str, str], str] = {}  # (kind, name) of applies that fail, and why
         self._versions = itertools.count(1)
@@ -46,6 +48,7 @@ class FakeKube:
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         self._check()
+        self.reads += 1
         return copy.deepcopy(self.objects.get((kind, namespace, name)))
 
     async def list(
@@ -124,6 +127,8 @@ class FakeKube:
         new: Any = copy.deepcopy(manifest)
         key = (kind_named(new["kind"]), new["metadata"]["namespace"], new["metadata"]["name"])
         version = new["metadata"].get("resourceVersion")
+        if key not in self.objects:
+            raise ApiFailure(404, "NotFound", "no such object")
         if self.objects[key]["metadata"]["resourceVersion"] != version:
             raise ApiFailure(409, "Conflict", "somebody was faster")
         self.writes.append(("replace", new["kind"], key[2]))

@@ -157,6 +157,32 @@ async def test_a_lease_that_somebody_took_by_hand_is_let_go() -> None:
         assert not only.leads
 
 
+async def test_a_leader_renews_without_reading_what_it_wrote_itself() -> None:
+    async with candidates("a") as (only,):
+        await asyncio.sleep(60.0)
+        assert only.leads
+        assert only.kube.reads == 1
+        assert len(only.kube.writes) >= 60 / RETRY_S - 1
+
+
+async def test_a_lease_that_somebody_labels_costs_nobody_the_lead() -> None:
+    async with candidates("a", "b") as (first, second):
+        await asyncio.sleep(5.0)
+        metadata = first.kube.of(Kind.LEASE)["lease"]["metadata"]
+        metadata |= {"labels": {"team": "blue"}, "resourceVersion": "by hand"}
+        await asyncio.sleep(2 * LEASE_S)
+        assert (first.terms, second.terms) == (1, 0)
+        assert first.kube.of(Kind.LEASE)["lease"]["metadata"]["labels"] == {"team": "blue"}
+
+
+async def test_a_lease_that_somebody_deletes_is_made_again() -> None:
+    async with candidates("a", "b") as (first, second):
+        await asyncio.sleep(5.0)
+        first.kube.objects.clear()
+        await asyncio.sleep(2 * LEASE_S)
+        assert first.leads != second.leads
+
+
 async def test_a_lease_that_the_chart_made_is_taken_as_it_is() -> None:
     server = FakeKube()
     labels = {"app.kubernetes.io/managed-by": "Helm"}

@@ -99,8 +99,9 @@ def _serving_apart(options: argparse.Namespace) -> list[Serving]:
 
 
 def _fleet_inside(options: argparse.Namespace) -> list[Phase]:
-    with tempfile.TemporaryDirectory(prefix="baton-fleet-") as folder:
-        return fleet.measure(Path(folder), options.services, options.idle_s, say)
+    folder = options.into.parent / "fleet"  # whoever made the one around it removes both
+    folder.mkdir()
+    return fleet.measure(folder, options.services, options.idle_s, say)
 
 
 def _apart(prefix: Sequence[str], part: str, options: argparse.Namespace) -> bytes:
