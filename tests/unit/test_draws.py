@@ -2,8 +2,14 @@
 
 import numpy as np
 from baton.engine.identity import block_id, block_ids, root_id
-from baton.engine.noise import gumbel
+from baton.engine.noise import Noise
 from baton_loadtest.draws import uniform
+from numpy.typing import NDArray
+
+
+def gumbel(seed: int, position: int, count: int) -> NDArray[np.float64]:
+    """The numbers of token ids 0 .. count - 1."""
+    return Noise(seed, position, count).at(np.arange(count))
 
 
 def test_the_same_pair_draws_the_same_and_neighbours_do_not() -> None:
