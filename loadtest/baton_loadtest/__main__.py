@@ -18,7 +18,7 @@ from rich.console import Console
 
 from baton_loadtest.bench import CONCURRENCIES, BenchOptions, bench
 from baton_loadtest.costmodel_command import run_costmodel
-from baton_loadtest.machine import machine_line, usable_cores
+from baton_loadtest.machine import machine_line
 from baton_loadtest.peers.command import run_peers
 from baton_loadtest.profile_command import run_profile
 from baton_loadtest.quality_command import run_quality
@@ -54,7 +54,6 @@ def run_bench(
         prompt_tokens=QUICK_PROMPT_TOKENS if quick else prompt_tokens,
         output_tokens=QUICK_OUTPUT_TOKENS if quick else output_tokens,
         concurrencies=QUICK_CONCURRENCIES if quick else CONCURRENCIES,
-        cores=usable_cores(),
         seed=seed,
         rate_per_s=rate,
     )

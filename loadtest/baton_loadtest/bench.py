@@ -4,11 +4,13 @@ Story: measure the limit, start a stack, warm it, drive it at each concurrency, 
 topology. Knows the order; workload, client, limit and numbers live in modules of their own.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from baton.cli.stack import threads_per_worker
+from baton.cli.pull import default_cache_dir
+from baton.cli.serve import default_threads
 from baton.common.clock import Clock
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import ModelConfig
@@ -41,7 +43,6 @@ class BenchOptions:
     prompt_tokens: int
     output_tokens: int
     concurrencies: tuple[int, ...]
-    cores: int
     seed: int
     rate_per_s: float | None  # None: all requests of a run at once
 
@@ -71,7 +72,7 @@ async def _bench_topology(
         model=options.model,
         model_name=options.model_name,
         quantization=options.quantization.value,
-        threads=threads_per_worker(options.cores, prefill + 1),
+        threads=default_threads(prefill, 1, options.quantization, default_cache_dir(os.environ)),
     )
     listener(f"{spec.label}: linear layers alone, {spec.threads} threads")
     limits = measure_limits(

@@ -53,11 +53,8 @@ def test_schemes_are_ordered_by_what_they_round(load: Loader) -> None:
         found[name].divergence_mean_nats for name in ("none", "bf16", "int8", "int4-weight-only")
     ]
     assert divergences == sorted(divergences)
-    assert (
-        0
-        < found["none, int8 KV"].divergence_mean_nats
-        < found["int8, int8 KV"].divergence_mean_nats
-    )
+    # int8 keeps int8 KV by itself: that costs something, and less than the weights do.
+    assert 0 < found["none, int8 KV"].divergence_mean_nats < found["int8"].divergence_mean_nats
     assert found["int8-weight-only"].divergence_mean_nats < divergences[-1]
 
 

@@ -98,12 +98,23 @@ def test_workers_are_told_model_quantization_threads_and_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "workers", "threads"), [(2, 2, 1), (16, 2, 8), (16, 3, 5), (2, 1, 2), (1, 4, 1)]
+    ("cores", "prefill", "decode", "threads"),
+    [(2, 1, 1, 1), (16, 1, 1, 8), (16, 1, 2, 5), (2, 0, 1, 2), (1, 2, 2, 1)],
 )
-def test_cores_are_shared_equally_and_nobody_gets_none(
-    cores: int, workers: int, threads: int
+def test_on_torch_cores_are_shared_equally_and_nobody_gets_none(
+    cores: int, prefill: int, decode: int, threads: int
 ) -> None:
-    assert threads_per_worker(cores, workers) == threads
+    assert threads_per_worker(cores, prefill, decode, kernels=False) == threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "prefill", "decode", "threads"),
+    [(2, 1, 1, 2), (16, 1, 1, 16), (16, 1, 3, 5), (16, 2, 2, 8), (2, 0, 1, 2), (1, 2, 2, 1)],
+)
+def test_on_our_kernels_the_roles_share_all_cores(
+    cores: int, prefill: int, decode: int, threads: int
+) -> None:
+    assert threads_per_worker(cores, prefill, decode, kernels=True) == threads
 
 
 @pytest.mark.parametrize(

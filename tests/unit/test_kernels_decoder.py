@@ -46,11 +46,14 @@ CONFIGS = {
     "tied-wide": replace(CONFIG, head_size=80, kv_heads=1, tied_embeddings=True),
 }
 # Size of the difference, relative to the rows'. Of 8 bits it is a level here and there, where the
-# two ways' last bits fall on either side of a border; torch rounds bfloat16 products once more.
+# two ways' last bits fall on either side of a border; torch rounds bfloat16 products once more,
+# and of 4 bits the scales too.
 TOLERANCES = {
     (Quantization.NONE, KvCacheDtype.AUTO): 1e-5,
     (Quantization.BF16, KvCacheDtype.AUTO): 1e-2,
     (Quantization.INT8, KvCacheDtype.BFLOAT16): 2e-2,
+    (Quantization.INT8_WEIGHT_ONLY, KvCacheDtype.AUTO): 1e-2,
+    (Quantization.INT4_WEIGHT_ONLY, KvCacheDtype.AUTO): 2e-2,
     (Quantization.NONE, KvCacheDtype.INT8): 2e-3,
     (Quantization.INT8, KvCacheDtype.INT8): 2e-2,
 }

@@ -3,14 +3,22 @@
 import pytest
 import torch
 from baton.engine.kernels.structs import Scheme
+from baton.engine.quant.int4_weight_only import Int4WeightLinear
 from baton.engine.quant.int8 import hadamard
+from baton.engine.quant.int8_weight_only import Int8WeightLinear
 from support.kernels import PackedLinear
 from torch.nn import functional
 
 # (in, out): whole panels and not, inputs of whole steps and not
 SHAPES = [(64, 96), (63, 33), (5, 1), (130, 64), (257, 40)]
 ROWS = 17  # tiles of up to 12 rows: every size occurs below
-TOLERANCES = {Scheme.FLOAT32: 1e-5, Scheme.BFLOAT16: 8e-3, Scheme.INT8: 2e-2}
+TOLERANCES = {
+    Scheme.FLOAT32: 1e-5,
+    Scheme.BFLOAT16: 8e-3,
+    Scheme.INT8: 2e-2,
+    Scheme.INT8_WEIGHT: 1.4e-2,
+    Scheme.INT4_WEIGHT: 1.3e-1,
+}
 
 
 def tensors(inner: int, outer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -112,3 +120,54 @@ def test_many_rows_are_blocked_without_a_seam() -> None:
     many = x.repeat(20, 1)  # 340 rows: several blocks, the last one partial
     layer = PackedLinear(weight, bias, Scheme.INT8)
     assert torch.equal(layer(many, threads=2), layer(x).repeat(20, 1))
+
+
+def written_as_gguf(kind: str, outer: int = 40, groups: int = 5) -> torch.Tensor:
+    """Weights [outer, 32 * groups] as Q4_0 or Q4_1 decode them; several groups use few levels."""
+    generator = torch.Generator().manual_seed(7)
+    levels = torch.randint(0, 16, (outer, groups, 32), generator=generator).float()
+    scales = (torch.randn(outer, groups, 1, generator=generator) / 64).half().float()
+    if kind == "Q4_0":  # signed scales; the weight of largest size is level 0
+        levels[:, :, 3] = 0
+        levels[: outer // 2] = levels[: outer // 2].clamp(max=11)
+        return (scales * (levels - 8)).flatten(1)
+    levels[:, :, 3], levels[:, :, 17] = 0, 15
+    minima = (torch.randn(outer, groups, 1, generator=generator) / 8).half().float()
+    return (scales.abs() * levels + minima).flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1"])
+def test_weights_that_came_from_4_bits_are_those_of_the_file(kind: str) -> None:
+    weight = written_as_gguf(kind)
+    found = PackedLinear(weight, None, Scheme.INT4_WEIGHT)(torch.eye(weight.shape[1])).t()
+    # the levels, scales and minima of the file, rounded to bfloat16 where they are multiplied
+    assert torch.equal(found, weight.bfloat16().float())
+
+
+def test_levels_of_8_bits_are_multiplied_as_they_are() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randint(-127, 128, (33, 63), generator=generator).float()
+    weight[:, 0] = 127  # so that every scale is one
+    found = PackedLinear(weight, None, Scheme.INT8_WEIGHT)(torch.eye(63)).t()
+    assert torch.equal(found, weight)
+
+
+def test_groups_of_equal_and_of_tiny_weights_keep_them() -> None:
+    weight = torch.full((33, 96), 0.5)
+    weight[3] = 0.0
+    weight[4] = 2.0**-20
+    weight[5, :32] = -1.5
+    found = PackedLinear(weight, None, Scheme.INT4_WEIGHT)(torch.eye(96)).t()
+    assert torch.equal(found, weight)
+
+
+@pytest.mark.parametrize("scheme", [Scheme.INT8_WEIGHT, Scheme.INT4_WEIGHT])
+@pytest.mark.parametrize(("inner", "outer"), SHAPES)
+def test_weight_only_layers_are_those_of_torch(scheme: Scheme, inner: int, outer: int) -> None:
+    weight, _, x = tensors(inner, outer)
+    theirs = {Scheme.INT8_WEIGHT: Int8WeightLinear, Scheme.INT4_WEIGHT: Int4WeightLinear}[scheme]
+    with torch.inference_mode():
+        expected = theirs(weight, None)(x)
+    size = x.norm(dim=1) * weight.norm() / inner**0.5
+    difference = (PackedLinear(weight, None, scheme)(x) - expected).norm(dim=1) / size
+    assert difference.max() < TOLERANCES[Scheme.BFLOAT16]

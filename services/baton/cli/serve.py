@@ -7,6 +7,7 @@ cleanly. Knows the order of these steps; each step lives in a module of its own.
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -26,6 +27,7 @@ from baton.cli.stack import (
 )
 from baton.cli.supervisor import Supervisor, stop_on_signals
 from baton.common.clock import Clock, SystemClock
+from baton.engine.kernels.selection import KERNELS_FOLDER, Kernels, choose_library
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
@@ -64,8 +66,8 @@ def serve(
         int | None,
         typer.Option(
             min=1,
-            help="CPU threads of each worker. Default: cores divided by workers, at least 1: "
-            "workers that share cores wait for each other's threads at every layer.",
+            help="CPU threads of each worker. Default: cores divided by the workers of the larger "
+            "role, as a lone request never uses both roles at once; without our kernels by all.",
         ),
     ] = None,
     cache_dir: CacheDir = None,
@@ -89,10 +91,18 @@ def serve(
         kv_cache_dtype=kv_cache_dtype,
         speculation=speculation,
         draft_model=draft_model,
-        threads=threads or threads_per_worker(len(os.sched_getaffinity(0)), prefill + decode),
+        threads=threads or default_threads(prefill, decode, quantization, cache_dir),
         cache_dir=cache_dir,
     )
     asyncio.run(run_stack(options, TerminalReport(sys.stderr, verbose=verbose)))
+
+
+def default_threads(prefill: int, decode: int, quantization: Quantization, cache_dir: Path) -> int:
+    """For each worker of a stack on this machine. Builds the kernels if need be: workers that start
+    together would all do so."""
+    library = choose_library(Kernels.AUTO, quantization, cache_dir.expanduser() / KERNELS_FOLDER)
+    cores = len(os.sched_getaffinity(0))
+    return threads_per_worker(cores, prefill, decode, kernels=library is not None)
 
 
 async def run_stack(options: StackOptions, report: TerminalReport) -> None:

@@ -10,6 +10,7 @@ from baton.engine.blocks import BlockPool
 from baton.engine.calibration import calibrate
 from baton.engine.costmodel import CostModel
 from baton.engine.engine import Engine
+from baton.engine.kernels.selection import KERNELS_FOLDER
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.quant.kv import kv_dtype_name, require_fit
 from baton.engine.runner import build_runner
@@ -80,7 +81,7 @@ def build_engine(
         threads=settings.threads,
         kv=settings.kv_cache_dtype,
         kernels=settings.kernels,
-        kernel_cache_dir=settings.cache_dir.expanduser() / "kernels",
+        kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,
     )
     get_log(__name__).info("weights loaded")
     runner = WatchedRunner(loaded, progress)

@@ -6,6 +6,7 @@ Reaches for the draft's files like `assembly` does for the target's. Knows no sc
 from baton.common.errors import ConfigError
 from baton.engine.costmodel import CostModel
 from baton.engine.draft import DraftGuesser
+from baton.engine.kernels.selection import KERNELS_FOLDER
 from baton.engine.runner import build_runner
 from baton.engine.speculation import Guesser, PromptLookupGuesser, Speculation, StepCosts
 from baton.model.card import read_config
@@ -57,7 +58,7 @@ def new_guesser(
         block_size=settings.block_size,
         threads=settings.threads,
         kernels=settings.kernels,
-        kernel_cache_dir=settings.cache_dir.expanduser() / "kernels",
+        kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,
     )
     return DraftGuesser(
         runner,

@@ -31,6 +31,10 @@ SCHEMES = {
 }
 
 
+KERNELS_FOLDER = "kernels"
+"""Of a cache directory."""
+
+
 class Kernels(Enum):
     """Who computes the decoder."""
 

@@ -23,7 +23,7 @@ from baton.engine.kernels.structs import (
 from baton.engine.memory import Arena, whole_lines
 from baton.engine.models.rotary import inverse_frequencies
 from baton.engine.quant.int8 import ROTATED_CHANNELS
-from baton.engine.quant.linear import embedding_dtype
+from baton.engine.quant.linear import embedding_dtype, head_scheme
 from baton.engine.quant.quantization import Quantization
 from baton.engine.weights.parts import Part, WeightSource
 from baton.model.config import ModelConfig
@@ -93,12 +93,15 @@ class _Packer:
             self._shape(size, inner),
         )
         layer_bytes = sum(self._bytes(shape) for shape in layer)
-        head_bytes = self._bytes(self._shape(config.vocab_size, size))
+        head_bytes = self._bytes(self._shape(config.vocab_size, size, head=True))
         return Arena(config.layers * layer_bytes + head_bytes)
 
-    def _shape(self, outer: int, inner: int, *, paired: bool = False) -> LinearStruct:
+    def _shape(
+        self, outer: int, inner: int, *, paired: bool = False, head: bool = False
+    ) -> LinearStruct:
+        scheme = head_scheme(self._quantization) if head else self._quantization
         return LinearStruct(
-            scheme=SCHEMES[self._quantization],
+            scheme=SCHEMES[scheme],
             inner=inner,
             outer=outer,
             rotated=math.gcd(inner, ROTATED_CHANNELS),
@@ -111,9 +114,9 @@ class _Packer:
     def _embedding_and_head(self, struct: ModelStruct) -> None:
         """Tied ones share memory where the head keeps the table's own values."""
         table = self._source.fetch(Part.EMBEDDING)
-        tied, int8 = self._config.tied_embeddings, self._quantization is Quantization.INT8
+        tied = self._config.tied_embeddings
         dtype = embedding_dtype(self._quantization)
-        if tied and not int8:
+        if tied and self._quantization in (Quantization.NONE, Quantization.BF16):
             struct.embedding_kind = EmbeddingKind.FROM_HEAD
         else:
             wide = dtype is torch.float32
@@ -123,7 +126,8 @@ class _Packer:
             struct.embedding = self._keep(table.to(dtype))
         if not tied:
             del table  # the head is as large again
-        struct.head = self._linear(table if tied else self._source.fetch(Part.LM_HEAD), None)
+        weight = table if tied else self._source.fetch(Part.LM_HEAD)
+        struct.head = self._linear(weight, None, head=True)
 
     def _layer(self, index: int) -> LayerStruct:
         config, fetch = self._config, self._source.fetch
@@ -164,15 +168,22 @@ class _Packer:
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     def _linear(
-        self, weight: torch.Tensor, bias: torch.Tensor | None, *, paired: bool = False
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        *,
+        paired: bool = False,
+        head: bool = False,
     ) -> LinearStruct:
         """weight [out, in], bias [out], float32; of a paired layer: gates, then ups."""
         weight = weight.contiguous()
-        linear = self._shape(len(weight) // (2 if paired else 1), weight.shape[1], paired=paired)
+        outer, inner = len(weight) // (2 if paired else 1), weight.shape[1]
+        linear = self._shape(outer, inner, paired=paired, head=head)
         columns = self._library.panels(linear) * PANEL
         linear.weights = self._arena.take(self._library.weight_bytes(linear))
-        if linear.scheme == Scheme.INT8:
+        if linear.scheme in (Scheme.INT8, Scheme.INT8_WEIGHT):
             linear.scales = self._keep(torch.zeros(columns))
+        if linear.scheme == Scheme.INT8:
             linear.sums = self._keep(torch.zeros(columns, dtype=torch.int32))
         if bias is not None:
             linear.bias = self._keep(panel_order(bias, columns, paired=paired))

@@ -1,7 +1,8 @@
 """The linear layer with 4-bit weights and bfloat16 activations: a scale and a zero per 32 weights.
 
 The smallest of the schemes: 5 bits a weight. GGUF's Q4_0 and Q4_1 group in the same way, so their
-weights come through with hardly any loss.
+levels come through as they were written. Our kernels find the same levels (source/pack.h) and keep
+scales in float16; torch's product takes bfloat16 only, which costs it the scales' last bits.
 """
 
 import torch
@@ -11,8 +12,6 @@ GROUP_CHANNELS = 32  # as GGUF's blocks
 LEVEL_MAX = 15
 # A weight is (level - 8) * scale + zero: torch's convention.
 LEVEL_OF_ZERO = 8
-# A group of equal weights has no scale; this one keeps them at the zero.
-SCALE_MIN = 1e-30
 # The kernel computes 16 outputs at a time and has no remainder loop.
 KERNEL_OUTPUTS = 16
 
@@ -29,7 +28,7 @@ class Int4WeightLinear:
         self._kernel = kernel_fits(*weight.shape) if kernel is None else kernel
         self._bias = bias
         self._channels = weight.shape[1]
-        levels, scales, zeros = _quantized(_grouped(weight))
+        levels, scales, zeros = _quantized(_grouped(weight), self._channels)
         if self._kernel:
             packable = levels.flatten(1).to(torch.int32)
             self._levels = torch._convert_weight_to_int4pack_for_cpu(packable, 1)
@@ -66,14 +65,37 @@ def _grouped(weight: torch.Tensor) -> torch.Tensor:
     return weight.reshape(len(weight), -1, GROUP_CHANNELS)
 
 
-def _quantized(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """[out, groups, 32] -> levels uint8 (the same shape), scales and zeros [out, groups] bfloat16.
+def _quantized(
+    groups: torch.Tensor, channels: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[out, groups, 32], the first `channels` of them weights -> levels uint8 (the same shape),
+    scales and zeros [out, groups] bfloat16.
 
-    Levels are chosen for the scales as they are after rounding.
+    The better of two grids: from the lowest to the highest weight, as Q4_1 has it, or eight steps
+    to the weight of largest size, as Q4_0.
     """
-    low, high = groups.aminmax(dim=2)
-    scales = ((high - low) / LEVEL_MAX).clamp_min_(SCALE_MIN).bfloat16()
-    zeros = (low + LEVEL_OF_ZERO * scales.float()).bfloat16()
-    steps = (groups - zeros.float()[..., None]) / scales.float()[..., None]
-    levels = (steps + LEVEL_OF_ZERO).round_().clamp_(0, LEVEL_MAX)
-    return levels.to(torch.uint8), scales, zeros
+    low, high = groups.aminmax(dim=2, keepdim=True)
+    largest = torch.where(-low > high, low, high)
+    whole = _Grid(groups, (high - low) / LEVEL_MAX, low)
+    centred = _Grid(groups, largest / -LEVEL_OF_ZERO, largest)
+    better = centred.error(groups, channels) < whole.error(groups, channels)  # [out, groups, 1]
+    levels = torch.where(better, centred.levels, whole.levels)
+    scales = torch.where(better, centred.scales, whole.scales)
+    minima = torch.where(better, centred.minima, whole.minima)
+    zeros = minima + LEVEL_OF_ZERO * scales
+    return levels.to(torch.uint8), scales.squeeze(2).bfloat16(), zeros.squeeze(2).bfloat16()
+
+
+class _Grid:
+    """Groups [out, groups, 32] on the levels of a scale and a minimum, both [out, groups, 1]."""
+
+    def __init__(self, groups: torch.Tensor, scales: torch.Tensor, minima: torch.Tensor) -> None:
+        self.scales, self.minima = scales.half().float(), minima.half().float()
+        steps = ((groups - self.minima) / self.scales).round_().clamp_(0, LEVEL_MAX)
+        self.levels = torch.where(self.scales == 0, 0.0, steps)
+
+    def error(self, groups: torch.Tensor, channels: int) -> torch.Tensor:
+        """Sums of squares [out, groups, 1]."""
+        off = (self.levels * self.scales + self.minima - groups).square_()
+        off.flatten(1)[:, channels:] = 0.0
+        return off.sum(2, keepdim=True)

@@ -49,6 +49,13 @@ def make_linear(
             return Int4WeightLinear(weight, bias)
 
 
+def head_scheme(quantization: Quantization) -> Quantization:
+    """Of the head, given that of the layers. Four bits are too few for it: with eight, perplexity
+    rises 0.2 % instead of 6 % (`make quality`)."""
+    four_bits = quantization is Quantization.INT4_WEIGHT_ONLY
+    return Quantization.INT8_WEIGHT_ONLY if four_bits else quantization
+
+
 def embedding_dtype(quantization: Quantization) -> torch.dtype:
     """Rows are only looked up: bfloat16 halves the table where weights are rounded anyway."""
     return torch.float32 if quantization is Quantization.NONE else torch.bfloat16
