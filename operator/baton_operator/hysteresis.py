@@ -27,11 +27,14 @@ RAISE_FACTOR, RAISE_STEP = 2, 4
 """One raise at most doubles the replicas or adds 4: enough for any real growth in the time a pod
 takes to start, and it bounds what a wrong signal costs."""
 
+PROPOSED_MAX = 1_000_000.0
+"""More pods than a cluster has; numbers that nobody measured can ask for infinitely many."""
+
 
 def propose(need: float, wanted: int) -> int:
     """Whole replicas for a need; `wanted` itself while the need is within tolerance of it."""
     if need > wanted * (1 + TOLERANCE):
-        return math.ceil(need)
+        return math.ceil(min(need, PROPOSED_MAX))
     if need <= (wanted - 1) * (1 - TOLERANCE):
         return math.ceil(need / (1 - TOLERANCE))
     return wanted
