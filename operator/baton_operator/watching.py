@@ -29,6 +29,14 @@ CALL_BACKOFFS_S = (1.0, 2.0, 4.0)
 """Of kopf's own calls; after these the watch begins anew, which also ends in a list."""
 
 CALL_TIMEOUT_S = 30.0  # a list of all pods of a large cluster takes seconds
+LIST_CHUNK = 50
+"""Objects of one answer. A Deployment takes some 60 kB as Python has it, so a few of them at once,
+of nine kinds, and not the 500 that controllers in other languages ask for."""
+
+IDLE_S = 0.2
+"""kopf keeps an object, and a task for it, so long after its last event. At the start that is every
+object there is, and nothing is remembered of any."""
+
 STOP_TIMEOUT_S = 5.0
 
 _log = get_log(__name__)
@@ -129,6 +137,8 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = CALL_BACKOFFS_S
     settings.networking.request_timeout = CALL_TIMEOUT_S
     settings.watching.reconnect_backoff = RECONNECT_S
+    settings.watching.chunk_size = LIST_CHUNK
+    settings.queueing.idle_timeout = IDLE_S
     for kind in WATCHED_CHILDREN:
         group, _, _ = kind.resource.api_version.rpartition("/")
         settings.watching.label_selectors[group, kind.resource.plural] = (

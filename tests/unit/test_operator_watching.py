@@ -89,6 +89,12 @@ def test_only_labelled_children_are_sent_and_no_secret_is_watched() -> None:
     assert Kind.SECRET not in WATCHED_CHILDREN
 
 
+def test_an_object_is_let_go_soon_after_its_last_event() -> None:
+    settings = watch_settings()
+    assert settings.queueing.idle_timeout < 1.0  # kopf's own five seconds hold the whole cluster
+    assert (settings.watching.chunk_size or 0) in range(1, 101)
+
+
 def router(host: str, *, ready: bool = True, **changes: Any) -> dict[str, Any]:
     condition = {"type": "Ready", "status": "True" if ready else "False"}
     metadata = {"name": host, **changes.pop("metadata", {})}

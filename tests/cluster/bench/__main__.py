@@ -35,6 +35,7 @@ from cluster.harness.layout import REPOSITORY
 from rich.console import Console
 
 RESULTS = REPOSITORY / "loadtest" / "results"
+STOP_LIMIT_S = 5.0
 APART = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -110,10 +111,25 @@ def _apart(prefix: Sequence[str], part: str, options: argparse.Namespace) -> byt
         into = Path(folder) / "found.json"
         argv = (sys.executable, "-m", "cluster.bench", f"--part={part}-inside", f"--into={into}")
         given = (f"--services={options.services}", f"--idle-s={options.idle_s}")
-        done = subprocess.run((*prefix, *argv, *given, f"--rounds={options.rounds}"), check=False)
-        if done.returncode != 0:
-            raise HarnessError(f"the part {part} ended with status {done.returncode}")
+        started = subprocess.Popen((*prefix, *argv, *given, f"--rounds={options.rounds}"))
+        try:
+            status = started.wait()
+        finally:
+            _stop(started)
+        if status != 0:
+            raise HarnessError(f"the part {part} ended with status {status}")
         return into.read_bytes()
+
+
+def _stop(part: subprocess.Popen[bytes]) -> None:
+    """A part that is asked ends its own kubectl and helm; `unshare` has to be killed, and all that
+    is behind it goes with it."""
+    part.terminate()
+    try:
+        part.wait(STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        part.kill()
+        part.wait()
 
 
 def _write(into: Path, found: object) -> None:
