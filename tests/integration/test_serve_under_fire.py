@@ -152,17 +152,9 @@ async def watch_blocks(address: str, used: dict[str, int], changed: asyncio.Cond
                 changed.notify_all()
 
 
-@pytest.fixture
-def fresh_stack(tmp_path: Path) -> Iterator[Stack]:
-    """One that nothing has happened to: its router sends the long prompt to prefill."""
-    with serve(tmp_path / "log") as running:
-        yield running
-
-
 async def test_clients_that_go_away_free_their_blocks_on_both_sides_within_a_second(
-    fresh_stack: Stack,
+    stack: Stack,
 ) -> None:
-    stack = fresh_stack
     addresses = stack.worker_addresses()
     used: dict[str, int] = {}
     changed = asyncio.Condition()

@@ -7,6 +7,8 @@ from baton.engine.batch import BatchSlice
 from baton.engine.costmodel import (
     PEERS_MAX,
     STRATA_MAX,
+    TRANSFER_MEMORY_STEPS,
+    TRANSFERS_RECENT,
     Coefficients,
     CostModel,
     TransferRates,
@@ -113,32 +115,46 @@ def test_strata_are_bounded_and_the_stalest_goes() -> None:
     assert model.coefficients.predict_step(last) == pytest.approx(LAW.predict_step(last), rel=0.05)
 
 
-def test_a_transfer_rate_follows_the_bytes_of_the_last_second() -> None:
+def test_a_transfer_rate_is_that_of_the_fastest_recent_hand_off() -> None:
     rates = TransferRates()
-    for _ in range(50):
-        rates.learn("a", 1_000_000, 0.1)
-    for _ in range(50):
-        rates.learn("a", 4_000_000, 0.1)
-    rates.learn("b", 500, 0.5)
-    found = dict(rates.rates())
-    assert found["a"] == pytest.approx(40e6, rel=0.02)
-    assert found["b"] == pytest.approx(1_000)
+    rates.learn("a", 4_000_000, 0.1, step=1)
+    for _ in range(TRANSFERS_RECENT - 1):
+        rates.learn(
+            "a", 1_000_000, 10.0, step=1
+        )  # a crowd: prefill computed for others between frames
+    rates.learn("b", 500, 0.5, step=1)
+    assert dict(rates.rates(step=1)) == {"a": pytest.approx(40e6), "b": pytest.approx(1_000)}
+
+
+def test_a_network_that_has_become_slow_is_believed_after_some_hand_offs() -> None:
+    rates = TransferRates()
+    rates.learn("a", 4_000_000, 0.1, step=1)
+    for _ in range(TRANSFERS_RECENT):
+        rates.learn("a", 1_000_000, 10.0, step=1)
+    assert dict(rates.rates(step=1)) == {"a": pytest.approx(1e5)}
+
+
+def test_a_rate_that_no_hand_off_confirms_is_forgotten() -> None:
+    rates = TransferRates()
+    rates.learn("a", 1_000_000, 10.0, step=5)
+    assert dict(rates.rates(step=5 + TRANSFER_MEMORY_STEPS)) == {"a": pytest.approx(1e5)}
+    assert rates.rates(step=6 + TRANSFER_MEMORY_STEPS) == ()
 
 
 def test_a_transfer_of_nothing_or_in_no_time_is_no_rate() -> None:
     rates = TransferRates()
-    rates.learn("a", 0, 1.0)
-    rates.learn("b", 100, 0.0)
-    assert rates.rates() == ()
+    rates.learn("a", 0, 1.0, step=1)
+    rates.learn("b", 100, 0.0, step=1)
+    assert rates.rates(step=1) == ()
 
 
 def test_peers_are_bounded_and_the_silent_one_goes() -> None:
     rates = TransferRates()
     for number in range(PEERS_MAX):
-        rates.learn(f"p{number}", 100, 1.0)
-    rates.learn("p0", 100, 1.0)
-    rates.learn("new", 100, 1.0)
-    peers = {peer for peer, _ in rates.rates()}
+        rates.learn(f"p{number}", 100, 1.0, step=1)
+    rates.learn("p0", 100, 1.0, step=1)
+    rates.learn("new", 100, 1.0, step=1)
+    peers = {peer for peer, _ in rates.rates(step=1)}
     assert len(peers) == PEERS_MAX
     assert {"p0", "new"} <= peers
     assert "p1" not in peers

@@ -16,6 +16,7 @@ nothing. Knows shapes and seconds; knows no clock, no tensors and no requests.
 """
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -54,8 +55,13 @@ STEP_MIN_S = 1e-9
 PEERS_MAX = 256
 """Workers that hand over to one; more are a bug. The one that was silent longest is forgotten."""
 
-TRANSFER_MEMORY_S = 1.0
-"""Seconds of transferring that count in a rate: some tens of prompts."""
+TRANSFERS_RECENT = 64
+"""Hand-offs of a peer whose pace counts: a burst at the usual limits, so that one before or after
+it is among them."""
+
+TRANSFER_MEMORY_STEPS = 2_048
+"""Steps after which a rate that no hand-off has confirmed is forgotten: some tens of requests.
+While it looks too slow to be used nothing else could correct it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +172,11 @@ class CostModel:
 
     def learn_transfer(self, peer: str, transferred_bytes: int, duration_s: float) -> None:
         """Take in a hand-off from `peer`."""
-        self._transfers.learn(peer, transferred_bytes, duration_s)
+        self._transfers.learn(peer, transferred_bytes, duration_s, self._steps)
 
     def snapshot(self) -> CostSnapshot:
         return CostSnapshot(
-            self._coefficients, self.error_ratio, self._steps, self._transfers.rates()
+            self._coefficients, self.error_ratio, self._steps, self._transfers.rates(self._steps)
         )
 
     def _stratum(self, shape: StepShape) -> _Stratum:
@@ -192,22 +198,42 @@ class CostModel:
 
 
 class TransferRates:
-    """Bytes per second of hand-offs, per peer; bytes and seconds fade with transferring time."""
+    """Bytes per second of hand-offs, per peer: the fastest of the recent ones.
+
+    Between two frames prefill computes for others as well, so a hand-off's pace is at most what the
+    network does, and in a crowd far below; an average of them would make the crowd look like a slow
+    network long after it has gone.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}  # bytes, seconds; last heard comes last
+        self._recent: dict[str, _Paces] = {}  # last heard comes last
 
-    def learn(self, peer: str, transferred_bytes: int, duration_s: float) -> None:
-        if transferred_bytes <= 0 or not 0 < duration_s < math.inf:
+    def learn(self, peer: str, transferred_bytes: int, duration_s: float, step: int) -> None:
+        """`step`: how many the worker had run by then."""
+        if transferred_bytes <= 0 or not STEP_MIN_S < duration_s < math.inf:
             return
-        known_bytes, known_s = self._sums.pop(peer, (0.0, 0.0))
-        keep = math.exp(-duration_s / TRANSFER_MEMORY_S)
-        self._sums[peer] = (known_bytes * keep + transferred_bytes, known_s * keep + duration_s)
-        if len(self._sums) > PEERS_MAX:
-            del self._sums[next(iter(self._sums))]
+        paces = self._recent.pop(peer, None) or _Paces()
+        paces.bytes_per_s.append(transferred_bytes / duration_s)
+        paces.step = step
+        self._recent[peer] = paces
+        if len(self._recent) > PEERS_MAX:
+            del self._recent[next(iter(self._recent))]
 
-    def rates(self) -> tuple[tuple[str, float], ...]:
-        return tuple((peer, size / seconds) for peer, (size, seconds) in self._sums.items())
+    def rates(self, step: int) -> tuple[tuple[str, float], ...]:
+        """As known `step` steps after the start."""
+        return tuple(
+            (peer, max(paces.bytes_per_s))
+            for peer, paces in self._recent.items()
+            if step - paces.step <= TRANSFER_MEMORY_STEPS
+        )
+
+
+@dataclass(slots=True)
+class _Paces:
+    """Of one peer's recent hand-offs."""
+
+    bytes_per_s: deque[float] = field(default_factory=lambda: deque(maxlen=TRANSFERS_RECENT))
+    step: int = 0  # when the last one was
 
 
 def _terms(shape: StepShape) -> tuple[float, ...]:

@@ -35,11 +35,6 @@ def local_s(load: WorkerLoad, layout: Layout, tokens: int, cached_tokens: int) -
     return wait_s(load, layout) + own_s * (1 + held_up)
 
 
-def remote_s(load: WorkerLoad, layout: Layout, tokens: int, cached_tokens: int) -> float:
-    """A prompt computed on a prefill worker, without its way back."""
-    return wait_s(load, layout) + prefill_s(load, tokens, cached_tokens)
-
-
 def transfer_s(
     decode: WorkerLoad, prefill: WorkerView, layout: Layout, tokens: int, held_tokens: int
 ) -> float:
