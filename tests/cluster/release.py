@@ -5,6 +5,7 @@ Knows the chart and the custom resource from outside: helm, kubectl, HTTP. Knows
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ READY_LIMIT_S = 420.0
 """Torch from a cold disk on two cores that everybody shares; warm it takes half a minute."""
 
 ROLLOUT_LIMIT_S = 300.0
+ROUTER_PORT = 8000
+CONNECT_LIMIT_S = 5.0
+PROXY_LIMIT_S = 60.0
+"""kube-proxy writes its rules once a second, and has the processor when others leave it some."""
+
 SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}
 
 QUESTIONS = (
@@ -142,6 +148,13 @@ class Release:
             what=f"{name} is Ready",
         )
 
+    def await_answering(self, name: str = SERVICE) -> None:
+        """Ready, and known to this node's Service proxy, which hears of ready pods a moment later.
+        Raises LimitReached."""
+        self.await_ready(name)
+        address = (self.cluster.service_address(NAMESPACE, name), ROUTER_PORT)
+        until(lambda: connects(address), limit_s=PROXY_LIMIT_S, what=f"{name} takes connections")
+
     def deployment(self, role: str, name: str = SERVICE) -> dict[str, Any]:
         return self.cluster.read("deployment", f"{name}-{role}", namespace=NAMESPACE)
 
@@ -166,7 +179,7 @@ class Release:
         """Every role rolled out and Ready. Raises LimitReached."""
         for role in ROLES:
             self.await_rollout(role, limit_s=READY_LIMIT_S)
-        self.await_ready()
+        self.await_answering()
 
     def pods(self, role: str, name: str = SERVICE) -> list[str]:
         """Names of a role's pods, those that are going included."""
@@ -176,7 +189,7 @@ class Release:
 
     def url(self, name: str = SERVICE) -> str:
         """The OpenAI base URL behind the Service's ClusterIP."""
-        return f"http://{self.cluster.service_address(NAMESPACE, name)}:8000/v1"
+        return f"http://{self.cluster.service_address(NAMESPACE, name)}:{ROUTER_PORT}/v1"
 
     @asynccontextmanager
     async def under_load(
@@ -191,6 +204,15 @@ class Release:
         assert [answer.failure for answer in load.failures] == []
         assert load.changed == []
         assert len(load.answers) >= 2 * streams, "hardly anything was asked"
+
+
+def connects(address: tuple[str, int]) -> bool:
+    """Whether something listens there."""
+    try:
+        with socket.create_connection(address, timeout=CONNECT_LIMIT_S):
+            return True
+    except OSError:
+        return False
 
 
 async def meanwhile(action: Any, *arguments: Any, **named: Any) -> Any:

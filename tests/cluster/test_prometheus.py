@@ -95,6 +95,7 @@ def prometheus(release: Release, tmp_path_factory: pytest.TempPathFactory) -> It
             yield found
         finally:
             release.patch({"decode": {"replicas": 2, "scaling": None}})
+            release.await_whole()  # for the files after this one
 
 
 def test_every_panel_and_every_alert_has_an_answer(prometheus: Prometheus) -> None:

@@ -56,7 +56,7 @@ def test_a_model_is_served_from_a_volume(release: Release, claim: str) -> None:
     spec["router"]["replicas"] = spec["decode"]["replicas"] = 1
     del spec["prefill"]
     release.apply(service)
-    release.await_ready(SERVICE)
+    release.await_answering(SERVICE)
     with OpenAI(base_url=release.url(SERVICE), api_key="none", max_retries=0) as client:
         answer = client.chat.completions.create(
             model=MODEL,

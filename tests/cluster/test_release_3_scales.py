@@ -22,8 +22,9 @@ PHASE_LIMIT_S = 240.0
 ROLES = ("prefill", "decode")
 
 PARAGRAPH = "The quick brown fox jumps over the lazy dog near the bank of the river. "
-PROMPTS = tuple(Question(f"{index}. " + PARAGRAPH * 24, 2) for index in range(40))
-"""Prompt-heavy: some 400 tokens in, none of them shared, next to nothing out."""
+PROMPTS = tuple(Question(f"{index}. " + PARAGRAPH * 24, 2) for index in range(10_000))
+"""Prompt-heavy: some 400 tokens in, none of them shared, next to nothing out. More than any machine
+computes in a phase: asked again they would come from caches, and nothing would be left to scale."""
 
 STORIES = tuple(
     Question(f"Tell me a long story about the number {index}.", 160) for index in range(8)
@@ -32,8 +33,8 @@ STORIES = tuple(
 
 STORY_STREAMS = 24
 CALIBRATION_S = 10.0
-CALIBRATION_SHARE = 0.9
-"""Of the calibrated time between tokens: the law plans with room, and so do we."""
+CALIBRATION_SHARE = 0.6
+"""Of the time between tokens that one decode worker manages: it clearly misses this promise."""
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -108,8 +109,8 @@ class Recorder:
 
 
 async def calibrated_itl_ms(release: Release) -> int:
-    """What two decode workers keep up under the stories that one must not be able to: a promise
-    that means the same on a fast machine and on a slow one."""
+    """What one decode worker does not keep up under the stories: a promise that means the same on a
+    fast machine and on a slow one."""
     load = SteadyLoad(release.url(), MODEL, STORIES, clock=SystemClock())
     async with load.running(STORY_STREAMS):
         await asyncio.sleep(CALIBRATION_S)
@@ -119,6 +120,8 @@ async def calibrated_itl_ms(release: Release) -> int:
 
 
 async def test_each_role_follows_its_own_load(release: Release) -> None:
+    release.patch({"prefill": {"replicas": 1}, "decode": {"replicas": 1}})
+    release.await_whole()
     itl_ms = await calibrated_itl_ms(release)
     zero_to = {"minReplicas": 0, "idleAfter": "20s"}
     release.patch(
@@ -131,15 +134,17 @@ async def test_each_role_follows_its_own_load(release: Release) -> None:
     release.await_rollout("router")
     recorder = Recorder(release)
     watching = asyncio.create_task(recorder.run())
+    zero = {"prefill": range(1), "decode": range(1)}
     try:
-        await recorder.until_wanted(prefill=range(1), decode=range(1))  # nobody asks: to zero
+        await recorder.until_wanted(**zero)  # nobody asks
         async with recorder.load("prompts", 6, PROMPTS):
-            await recorder.until_wanted(prefill=range(2, 3), decode=range(1, 3))
-        before, since_s = recorder.samples[-1].wanted, recorder.samples[-1].at_s
+            await recorder.until_wanted(prefill=range(2, 3), decode=range(1, 4))
+        await recorder.until_wanted(**zero)
+        since_s = recorder.samples[-1].at_s
         async with recorder.load("stories", STORY_STREAMS, STORIES):
-            await recorder.until_wanted(decode=range(before["decode"] + 1, 4))
-        assert recorder.most_wanted("prefill", since_s) <= before["prefill"]
-        await recorder.until_wanted(prefill=range(1), decode=range(1))
+            await recorder.until_wanted(prefill=range(1, 2), decode=range(2, 4))
+        assert recorder.most_wanted("prefill", since_s) == 1
+        await recorder.until_wanted(**zero)
     finally:
         watching.cancel()
         recorder.keep("SmolLM2, two nodes that share two cores: prompts, then stories, then nobody")

@@ -67,7 +67,7 @@ async def _round(release: Release) -> Serving:
         (worker for role in ("prefill", "decode") for worker in _workers(release, role)),
         key=lambda worker: worker.ready_s,
     )
-    release.await_ready(SERVICE)
+    release.await_answering(SERVICE)
     await asyncio.sleep(CALM_S)
     step_s, decided_s, new = await _step(release)
     return Serving(
