@@ -5,12 +5,18 @@ undisturbed service gave, token for token.
 """
 
 import asyncio
+import re
 
+import httpx
 import pytest
 from cluster.harness.commands import until
 from cluster.release import NAMESPACE, ROLES, ROLLOUT_LIMIT_S, SERVICE, Release, meanwhile
 
 OUTAGE_S = 120.0
+FILES_LIMIT_S = 240.0
+"""Kubelet looks at a pod's volumes every minute or two."""
+
+EXPIRY = re.compile(r"baton_tls_certificate_expiry_timestamp_seconds\b").match
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -118,6 +124,24 @@ async def test_the_api_server_is_away_for_two_minutes(release: Release) -> None:
     release.await_rollout("decode")
 
 
+async def test_certificates_are_replaced(release: Release) -> None:
+    """A lost Secret is made anew; every process takes the new files up without a restart."""
+    untouched = [release.pods(role) for role in ROLES]
+    old = _expiries(release)
+    async with release.under_load():
+        delete = ("delete", "secret", f"{SERVICE}-tls")
+        await meanwhile(release.cluster.kubectl, *delete, namespace=NAMESPACE)
+        notice = ("annotate", "--overwrite", f"modelservice/{SERVICE}", f"noticed=at-{max(old)}")
+        await meanwhile(release.cluster.kubectl, *notice, namespace=NAMESPACE)
+        await meanwhile(
+            until,
+            lambda: min(_expiries(release)) > max(old),
+            limit_s=FILES_LIMIT_S,
+            what="every pod has the new certificate",
+        )
+    assert [release.pods(role) for role in ROLES] == untouched
+
+
 def test_a_spec_that_cannot_work_keeps_the_old_pods_and_says_why(release: Release) -> None:
     serving = set(release.pods("decode"))
     try:
@@ -131,6 +155,14 @@ def test_a_spec_that_cannot_work_keeps_the_old_pods_and_says_why(release: Releas
         assert release.deployment("decode")["status"]["readyReplicas"] == len(serving)
     finally:
         release.patch({"image": None})
+
+
+def _expiries(release: Release) -> list[float]:
+    """When the certificate ends that each pod uses now, Unix seconds."""
+    selector = f"--selector=app.kubernetes.io/instance={SERVICE}"
+    pods = release.cluster.read("pods", selector, namespace=NAMESPACE)["items"]
+    pages = [httpx.get(f"http://{pod['status']['podIP']}:9090/metrics").text for pod in pods]
+    return [float(line.split()[-1]) for page in pages for line in page.splitlines() if EXPIRY(line)]
 
 
 def _nodes_of_pods(release: Release) -> set[str]:

@@ -17,7 +17,7 @@ from baton_loadtest.peers.steps import Tell
 
 CONCURRENCIES = (1, 8, 32)
 PROMPTS_PER_CLIENT = 3
-QUICK_PROMPTS_MIN = 2
+QUICK_PROMPTS_MIN = 6
 
 SEEDS_PER_ROUND = 1_000
 """More than the largest concurrency, so that no two loads share a seed."""

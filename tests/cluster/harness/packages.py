@@ -6,12 +6,12 @@ Knows no cluster. Where there is no apt-get, the programs must be there already.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.harness.commands import run
-from cluster.harness.errors import ClusterUnavailable
+from cluster.harness.errors import ClusterUnavailable, CommandFailed
 
 # Program -> the Debian package that has it.
 PROGRAMS = {
@@ -78,20 +78,22 @@ def tool_folder(cache: Path, package: str) -> Path:
     return cache / package
 
 
-def ensure_tools(cache: Path, say: Callable[[str], None]) -> list[Path]:
-    """Folders with the programs of TOOLS, fetched from Debian where they are not yet.
+def ensure_tools(
+    cache: Path, say: Callable[[str], None], packages: Sequence[str] = tuple(TOOLS)
+) -> list[Path]:
+    """Folders with the programs of `packages` (of TOOLS), fetched from Debian where they are not
+    yet.
 
     Empty without apt-get: whoever needs one must look for it, and skip. Raises CommandFailed.
     """
-    wanted = [package for package in TOOLS if not _has_tools(cache, package)]
+    wanted = [package for package in packages if not _has_tools(cache, package)]
     if wanted and shutil.which("apt-get") is None:
         say(f"no apt-get to fetch {' '.join(wanted)}: tests that need them are skipped")
     elif wanted:
         say(f"fetching Debian packages: {' '.join(wanted)}")
-        run(("apt-get", "update", "-q"), limit_s=INSTALL_LIMIT_S)
         for package in wanted:
             _fetch_tools(cache, package)
-    return [tool_folder(cache, package) for package in TOOLS if _has_tools(cache, package)]
+    return [tool_folder(cache, package) for package in packages if _has_tools(cache, package)]
 
 
 def _has_tools(cache: Path, package: str) -> bool:
@@ -102,14 +104,24 @@ def _has_tools(cache: Path, package: str) -> bool:
 def _fetch_tools(cache: Path, package: str) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetching-") as fetching:
-        download = ("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package)
-        run(download, limit_s=INSTALL_LIMIT_S, cwd=Path(fetching))
+        _download(package, Path(fetching))
         [archive] = Path(fetching).glob("*.deb")
         run(("dpkg", "-x", str(archive), f"{fetching}/root"), limit_s=INSTALL_LIMIT_S)
         folder = tool_folder(cache, package)
         folder.mkdir(exist_ok=True)
         for program in TOOLS[package]:
             os.replace(Path(fetching) / "root" / program, folder / Path(program).name)
+
+
+def _download(package: str, folder: Path) -> None:
+    """By the lists that are here; only where these are missing or old, with new ones, which takes
+    an administrator."""
+    download = ("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package)
+    try:
+        run(download, limit_s=INSTALL_LIMIT_S, cwd=folder)
+    except CommandFailed:
+        run(("apt-get", "update", "-q"), limit_s=INSTALL_LIMIT_S)
+        run(download, limit_s=INSTALL_LIMIT_S, cwd=folder)
 
 
 @contextmanager
