@@ -112,6 +112,7 @@ def _draw(samples: Sequence[Sample], found: Sequence[Interval], target: Path, ti
         ready = [sample.ready.get(role, 0) for sample in samples]
         pods.step(at_s, ready, ls="--", color=line.get_color(), label=f"{role} ready")
     pods.set_ylabel("pods")
+    pods.margins(y=0.3)  # for the words above the highest step
     pods.set_xlabel("seconds")
     _mark_reasons(samples, pods)
     for axes in (load, pods):
@@ -124,9 +125,11 @@ def _draw(samples: Sequence[Sample], found: Sequence[Interval], target: Path, ti
 
 
 def _mark_reasons(samples: Sequence[Sample], pods: Axes) -> None:
-    """The reason beside each change of what is wanted."""
+    """The reason beside each change of what is wanted; what falls on one point shares its words."""
     for before, after in pairwise(samples):
+        marks: dict[int, list[str]] = {}
         for role, wanted in after.wanted.items():
             if before.wanted.get(role) != wanted:
-                reason = after.reasons.get(role, "")
-                pods.annotate(f"{role}: {reason}", (after.at_s, wanted), fontsize=6, rotation=30)
+                marks.setdefault(wanted, []).append(f"{role}: {after.reasons.get(role, '')}")
+        for wanted, words in marks.items():
+            pods.annotate("\n".join(words), (after.at_s, wanted), fontsize=6, rotation=30)
