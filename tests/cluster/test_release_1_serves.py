@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from baton.router.decide import PROBE_TURNS
 from cluster.release import MODEL, NAMESPACE, SERVICE, Release
 from openai import OpenAI
 
+ROUTERS = 2
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -53,12 +55,16 @@ def test_kubectl_can_wait_for_it(release: Release) -> None:
 
 
 def test_prompts_are_computed_by_prefill_workers(release: Release, client: OpenAI) -> None:
-    """The road through both roles is the one that was taken, not decode alone."""
+    """The road through both roles is the one that is taken, not decode alone."""
     before = _sent_bytes(release)
-    # No cache has seen it, whatever ran before; long, so that handing it over pays.
-    prompt = f"{time.time_ns()} " + "Tell me about the history of the city of Paris. " * 40
-    client.completions.create(model=MODEL, prompt=prompt, max_tokens=4, temperature=0)
-    assert _sent_bytes(release) > before
+    # A prefill worker that was slow when it started may look slow until it is probed.
+    for _ in range(ROUTERS * PROBE_TURNS):
+        # No cache has seen it, whatever ran before; long, so that handing it over pays.
+        prompt = f"{time.time_ns()} " + "Tell me about the history of the city of Paris. " * 40
+        client.completions.create(model=MODEL, prompt=prompt, max_tokens=4, temperature=0)
+        if _sent_bytes(release) > before:
+            return
+    pytest.fail("no prompt was computed by a prefill worker")
 
 
 def test_pods_run_where_restricted_is_enforced(release: Release) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from baton.engine.costmodel import Coefficients
-from baton.router.decide import Candidate, Decision, Need, Reason, decide
+from baton.router.decide import PROBE_TURNS, Candidate, Decision, Need, Reason, decide
 from baton.router.fleet import Layout, Role, WorkerLoad, WorkerState, WorkerView
 
 LAYOUT = Layout("rev", layers=2, kv_heads=1, head_size=8, block_size=16, dtype="float32")
@@ -165,6 +165,18 @@ def test_the_prompt_is_computed_on_decode_for_a_reason(
 ) -> None:
     decision = decided(decode, *prefills, need=need)
     assert (decision.prefill_candidates, decision.reason) == ((), reason)
+
+
+def test_a_prefill_worker_that_looks_slow_is_asked_now_and_then() -> None:
+    """Else nothing would ever correct what is known of it."""
+    rate = (("p", 1_000.0),)
+    decode = replace(worker("d"), load=WorkerLoad(coefficients=LEARNED, transfer_bytes_per_s=rate))
+    fleet = (decode, busy(worker("p", Role.PREFILL)))
+    found = [decide(fleet, NEED, turn) for turn in range(3 * PROBE_TURNS)]
+    probes = [one for one in found if one is not None and one.reason is Reason.PROBE]
+    assert [one.prefill_candidates for one in probes] == 3 * [("p",)]
+    reasons = {one.reason for one in found if one is not None}
+    assert reasons == {Reason.PROBE, Reason.LOCAL_FASTER}
 
 
 def test_the_more_a_local_prefill_would_hold_up_the_longer_the_wait_that_is_worth_it() -> None:

@@ -112,7 +112,7 @@ ROUTER_TABLE: tuple[MetricSpec, ...] = (
         values=(
             (
                 *("remote", "short", "cached", "no_prefill"),
-                *("layout", "prompt_logprobs", "prefill_saturated", "local_faster"),
+                *("layout", "prompt_logprobs", "prefill_saturated", "local_faster", "probe"),
             ),
         ),
     ),

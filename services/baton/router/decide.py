@@ -18,6 +18,11 @@ TOLERANCE_RATIO = 0.1
 TOLERANCE_S = 0.005
 """Predictions are about this good: what differs by less is equal, and taken in turn."""
 
+PROBE_TURNS = 32
+"""One in so many prompts that would be slower on an idle prefill worker goes there all the same: a
+worker that nobody asks learns nothing, and would look slow for ever. Few enough that the 95th
+percentile does not show it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -52,6 +57,7 @@ class Reason(Enum):
     PROMPT_LOGPROBS = "prompt_logprobs"  # the hand-off carries no logprobs of the prompt
     PREFILL_SATURATED = "prefill_saturated"  # the wait for prefill outlasts a local prefill
     LOCAL_FASTER = "local_faster"  # even an idle prefill worker would be slower, moving included
+    PROBE = "probe"  # as above, but only asking prefill shows whether it still is
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,11 @@ def _remote_or_local(
     if costs[first] < local_s:
         return addresses, Reason.REMOTE
     idle_s = costs[first] - estimate.wait_s(best.load, best.view.layout)
-    return (), Reason.PREFILL_SATURATED if idle_s < local_s else Reason.LOCAL_FASTER
+    if idle_s < local_s and (best.load.prefill_tokens_waiting or best.load.running):
+        return (), Reason.PREFILL_SATURATED
+    if turn % PROBE_TURNS == PROBE_TURNS - 1:
+        return addresses, Reason.PROBE
+    return (), Reason.LOCAL_FASTER
 
 
 def _remote_s(prefill: Candidate, decode: Candidate, need: Need) -> float:
