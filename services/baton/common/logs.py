@@ -14,6 +14,10 @@ FIELD_LENGTH_MAX = 2000
 """Longer field values are cut: a prompt or a traceback must not flood the log."""
 
 
+CALL_LOGS = ("httpx",)
+"""Libraries that tell of every call they make: a line each few seconds that says nothing of us."""
+
+
 class Log:
     """A named log whose calls take fields as keywords."""
 
@@ -45,6 +49,8 @@ def configure_logs(process: str, *, level: str = "INFO", stream: TextIO | None =
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in CALL_LOGS:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
 class _JsonFormatter(logging.Formatter):
