@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from baton.router.decide import PROBE_TURNS
+from cluster.answers import streamed_pieces, whole_answer
 from cluster.release import MODEL, NAMESPACE, SERVICE, Release
 from openai import OpenAI
 
 ROUTERS = 2
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture
@@ -20,18 +20,13 @@ def client(release: Release) -> Iterator[OpenAI]:
 
 
 def test_the_capital_of_france_is_paris(client: OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
-    assert "Paris" in (answer.choices[0].message.content or "")
+    assert "Paris" in whole_answer(client)
 
 
 def test_a_stream_says_the_same(client: OpenAI) -> None:
-    whole = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
-    stream = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, stream=True
-    )
-    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    pieces = streamed_pieces(client)
     assert len(pieces) > 2
-    assert "".join(pieces) == whole.choices[0].message.content
+    assert "".join(pieces) == whole_answer(client)
 
 
 def test_the_model_is_listed(client: OpenAI) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from cluster.answers import streamed_pieces, whole_answer
 from cluster.harness import lifecycle, packages
 from cluster.proxy import directives_of, running_nginx
 from cluster.release import CHART, MODEL, NAMESPACE, RELEASE, SERVICE, Release
 from openai import APIStatusError, BadRequestError, OpenAI
 
-QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 STORY: Any = [{"role": "user", "content": "Tell me a long story about a lighthouse keeper."}]
 STORY_TOKENS = 120
 MEBIBYTE = 1 << 20
@@ -110,18 +110,13 @@ def test_the_chart_asks_for_a_proxy_that_neither_buffers_nor_gives_up(ingress: I
 
 
 def test_the_capital_of_france_is_paris(client: OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
-    assert "Paris" in (answer.choices[0].message.content or "")
+    assert "Paris" in whole_answer(client)
 
 
 def test_a_stream_says_the_same(client: OpenAI) -> None:
-    whole = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
-    stream = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, stream=True
-    )
-    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    pieces = streamed_pieces(client)
     assert len(pieces) > 2
-    assert "".join(pieces) == whole.choices[0].message.content
+    assert "".join(pieces) == whole_answer(client)
 
 
 def test_pieces_come_while_the_rest_is_generated(client: OpenAI, routers: list[str]) -> None:
