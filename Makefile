@@ -50,8 +50,17 @@ fix: setup ## Format, and mend what the linter can
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: check ## All checks, then every test
-	@$(BIN)/pytest -q tests --ignore=tests/consistency --ignore=tests/cluster
+test: check test-triton ## All checks, then every test
+	@$(BIN)/pytest -q tests --ignore=tests/consistency --ignore=tests/cluster --ignore=tests/triton
+
+# In a process of its own: Triton decides at its import whether it compiles or interprets.
+.PHONY: test-triton
+test-triton: setup ## The GPU's kernels and runner on Triton's interpreter and a fake device
+	@TRITON_INTERPRET=1 $(BIN)/pytest -q tests/triton $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: setup ## On a CUDA device: parity with transformers, prefill and decode workers on one GPU
+	@$(BIN)/pytest -q tests/gpu $(ARGS)
 
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
 
@@ -115,12 +124,16 @@ profile: setup ## Where a decode step's time goes, at 1, 8 and 32 requests
 	@$(BIN)/baton-loadtest profile $(ARGS)
 
 .PHONY: start
-start: setup ## Time from nothing to a ready worker by phase, and its memory, beside torch's import alone
+start: setup ## Time from nothing to a ready worker of each role by phase, and its memory, against the limits
 	@$(BIN)/python -m baton_loadtest.start $(ARGS)
 
 .PHONY: bench-peers
 bench-peers: setup ## Baton beside vLLM and llama.cpp: same weights, client and prompts (installs both)
 	@$(BIN)/baton-loadtest peers $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: setup ## The engine on this machine's CUDA device, against the roofline its memory allows
+	@$(BIN)/baton-loadtest gpu $(ARGS)
 
 .PHONY: bench-operator
 bench-operator: setup ## Apply to first token, load step, calls when idle, 500 services (Linux, root, Go; after make images)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from baton_loadtest.bench import CONCURRENCIES, BenchOptions, bench
 from baton_loadtest.costmodel_command import run_costmodel
+from baton_loadtest.gpu_command import run_gpu
 from baton_loadtest.machine import machine_line
 from baton_loadtest.peers.command import run_peers
 from baton_loadtest.profile_command import run_profile
@@ -91,6 +92,7 @@ def main() -> None:
     app.command("costmodel")(run_costmodel)
     app.command("speculation")(run_speculation)
     app.command("peers")(run_peers)
+    app.command("gpu")(run_gpu)
     try:
         app()
     except BatonError as error:

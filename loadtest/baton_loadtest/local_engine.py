@@ -10,7 +10,7 @@ from baton.engine.engine import Engine
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
 from baton.engine.plan import KvIdentity, SchedulerLimits
-from baton.engine.runner import TorchRunner
+from baton.engine.runner import CpuRunner
 from baton.engine.scheduler import Scheduler
 from baton.engine.speculation import Guesser
 
@@ -20,7 +20,7 @@ STEP_TOKENS = 128
 SEQUENCES_MAX = 64
 
 
-def local_engine(runner: TorchRunner, guesser: Guesser | None = None) -> Engine:
+def local_engine(runner: CpuRunner, guesser: Guesser | None = None) -> Engine:
     """An idle engine over the runner's cache. Requests end at their length, never at a token.
 
     Its prefix cache begins empty: of one runner, only the newest engine may be used.

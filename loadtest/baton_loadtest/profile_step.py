@@ -8,18 +8,17 @@ of its step is attention and overhead in one. Knows no servers and no HTTP.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from baton.common.clock import Clock
 from baton.engine.batch import BatchSlice, SampleRequest, StepBatch
 from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.models.build import build_step_model
 from baton.engine.models.native import NativeDecoder
-from baton.engine.models.steps import BestTokens, HiddenRows, StepModel, StepTime
+from baton.engine.models.step_model import build_step_model
+from baton.engine.models.steps import BestTokens, HiddenRows, Rows, StepModel, StepTime
 from baton.engine.params import SamplingParams
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
-from baton.engine.runner import TorchRunner, empty_cache
+from baton.engine.runner import CpuRunner, empty_cache
 from baton.engine.weights.open import open_weights
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel
@@ -70,13 +69,13 @@ class _TimedHead:
     def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
         return self._model.compute(slices, cache)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: Rows) -> Rows:
         began_s = self._clock.monotonic_s()
         logits = self._model.logits(hidden)
         self.head_s = self._clock.monotonic_s() - began_s
         return logits
 
-    def best(self, logits: torch.Tensor) -> BestTokens:
+    def best(self, logits: Rows) -> BestTokens:
         return self._model.best(logits)
 
 
@@ -93,11 +92,9 @@ def profile_steps(
     clock: Clock,
 ) -> tuple[StepProfile, ...]:
     """A profile per batch size and type of KV, each request with `context` tokens in the cache."""
-    library = choose_library(kernels, quantization)
-    torch.set_num_threads(threads)
+    library = choose_library(kernels, quantization, experts=config.experts)
     with open_weights(local, config) as source:
         model = build_step_model(source, config, quantization, library=library, threads=threads)
-    torch.set_num_threads(1 if library else threads)
     blocks = -(-(context + 1) // BLOCK_TOKENS)
     caches = {
         kv: empty_cache(config, quantization, blocks * max(batches), BLOCK_TOKENS, kv) for kv in kvs
@@ -132,7 +129,7 @@ def _profiles(
 ) -> list[StepProfile]:
     """The types of KV take turns, step by step: what disturbs one disturbs the others."""
     timed = _TimedHead(model, clock)
-    runners = {kv: TorchRunner(timed, cache) for kv, cache in caches.items()}
+    runners = {kv: CpuRunner(timed, cache) for kv, cache in caches.items()}
     found: dict[KvCacheDtype, list[StepProfile]] = {kv: [] for kv in caches}
     for runner in runners.values():
         runner.run(batch)  # the first one allocates
@@ -151,7 +148,7 @@ def _profile(
     path: str,
     kv: KvCacheDtype,
     timed: _TimedHead,
-    runner: TorchRunner,
+    runner: CpuRunner,
     batch: StepBatch,
     clock: Clock,
 ) -> StepProfile:

@@ -14,11 +14,11 @@ import torch
 from baton.engine.batch import BatchSlice
 from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.models.build import build_step_model
+from baton.engine.models.step_model import build_step_model
 from baton.engine.models.steps import StepModel
 from baton.engine.quant.kv import KvCacheDtype
-from baton.engine.quant.quantization import Quantization
-from baton.engine.runner import TorchRunner, empty_cache
+from baton.engine.quant.quantization import CPU_SCHEMES, Quantization
+from baton.engine.runner import CpuRunner, empty_cache
 from baton.engine.weights.open import open_weights
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel
@@ -54,7 +54,7 @@ class Variant:
 
 
 VARIANTS = (
-    *(Variant(scheme) for scheme in Quantization),
+    *(Variant(scheme) for scheme in CPU_SCHEMES),
     Variant(Quantization.NONE, KvCacheDtype.INT8),
     Variant(Quantization.INT8, KvCacheDtype.BFLOAT16),
 )
@@ -73,15 +73,14 @@ class Reader:
         """Of every next token at every position but the last, [ROWS_AT_ONCE, vocab] at a time."""
         blocks = range(-(-len(tokens) // self.cache.block_size))
         rows = self.model.compute([BatchSlice("window", tokens, 0, blocks)], self.cache)
-        for part in torch.split(rows.hidden[: len(tokens) - 1], ROWS_AT_ONCE):
-            yield self.model.logits(part).log_softmax(-1)
+        for first in range(0, len(tokens) - 1, ROWS_AT_ONCE):
+            part = rows.hidden[first : min(first + ROWS_AT_ONCE, len(tokens) - 1)]
+            yield torch.from_numpy(self.model.logits(part)).log_softmax(-1)
 
     def continuations(self, windows: Sequence[Sequence[int]]) -> list[list[int]]:
         """What it writes, greedily, after the beginning of each window."""
         prompts = [window[:PROMPT_TOKENS] for window in windows[:CONTINUATIONS_MAX]]
-        return greedy(
-            local_engine(TorchRunner(self.model, self.cache)), prompts, CONTINUATION_TOKENS
-        )
+        return greedy(local_engine(CpuRunner(self.model, self.cache)), prompts, CONTINUATION_TOKENS)
 
 
 class Loader(Protocol):
@@ -156,7 +155,7 @@ def model_loader(
 
     def load(variant: Variant) -> Reader:
         scheme, kv = variant.scheme, variant.kv
-        library = choose_library(Kernels.AUTO, scheme, kv=kv)
+        library = choose_library(Kernels.AUTO, scheme, kv=kv, experts=config.experts)
         with open_weights(local, config) as source:
             model = build_step_model(source, config, scheme, library=library, threads=threads)
         return Reader(model, empty_cache(config, scheme, blocks, BLOCK_TOKENS, kv))

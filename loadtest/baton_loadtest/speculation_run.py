@@ -16,7 +16,7 @@ from baton.engine.costmodel import CostModel
 from baton.engine.engine import Engine
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
-from baton.engine.runner import TorchRunner
+from baton.engine.runner import CpuRunner
 from baton.engine.speculation import PromptLookupGuesser, StepCosts
 
 from baton_loadtest.local_engine import local_engine
@@ -82,7 +82,7 @@ def requests_of(
 
 
 def measure_speculation(
-    runner: TorchRunner,
+    runner: CpuRunner,
     kind: Kind,
     passages: Sequence[Sequence[int]],
     options: SpeculationOptions,

@@ -1,8 +1,8 @@
-"""`make start`: how long a worker takes from nothing to ready, phase by phase, and what it then
-holds in memory, beside the import of torch alone in the same run.
+"""`make start`: how long a worker of either role takes from nothing to ready, phase by phase, and
+what it then holds in memory; both against what issue 5 asks for.
 
-Starts real processes and reads their logs and /proc; loads no model itself and imports no torch, so
-that the files it evicts for a cold start are not held by its own maps.
+Starts real processes and reads their logs and /proc; loads no model itself, so that the files it
+evicts for a cold start are not held by its own maps.
 """
 
 import os
@@ -31,6 +31,14 @@ from baton_loadtest.machine import machine_line
 PHASES = ("starting", "libraries loaded", "model planned", "weights loaded", "ready")
 """Messages of a worker's log, in their order."""
 
+ROLES = ("prefill", "decode")
+
+READY_S_MAX = 5.0
+"""From nothing to ready, warm, SmolLM2."""
+
+MEMORY_RATIO_MAX = 1.5
+"""Resident bytes to those of weights and KV cache."""
+
 START_LIMIT_S = 300.0
 STOP_LIMIT_S = 15.0
 KV_CACHE_MIB = 256
@@ -57,8 +65,11 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
+    """How one worker began."""
+
+    role: str
     phases: tuple[tuple[str, Sample], ...]  # as each ended
-    torch_import: Sample
+    peak_bytes: int  # resident, at the most
 
     @property
     def ready(self) -> Sample:
@@ -73,7 +84,7 @@ def run_start(
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Warm starts.")] = 3,
     cold: Annotated[bool, typer.Option(help="A start without the page cache first.")] = True,
 ) -> None:
-    """Measure a decode worker's start on this machine."""
+    """Measure how workers start on this machine."""
     console = Console()
     console.print(f"{machine_line()}; load average {os.getloadavg()[0]:.1f} before this run")
     local = pull(model, default_cache_dir(os.environ))
@@ -81,22 +92,26 @@ def run_start(
     if cold:
         evicted = evict([local.path, *library_files()])
         told = f"cold ({evicted / MIB:,.0f} MiB told to leave the page cache)"
-        console.print(phase_table(told, measure(model, quantization)))
-    measure(model, quantization)  # warms the page cache, and builds kernels where none are
-    starts = [measure(model, quantization) for _ in range(rounds)]
-    best = min(starts, key=lambda start: start.ready.wall_s)
-    console.print(phase_table(f"warm, the fastest of {rounds}", best))
-    console.print(
-        memory_table(best.ready.rss_bytes, best.torch_import.rss_bytes, config, quantization)
-    )
+        console.print(phase_table(told, measure(ROLES[-1], model, quantization)))
+    measure(ROLES[-1], model, quantization)  # warms the page cache, and builds kernels
+    warm = [fastest(role, model, quantization, rounds) for role in ROLES]
+    for start in warm:
+        console.print(phase_table(f"{start.role}, warm, the fastest of {rounds}", start))
+        console.print(memory_table(start, config, quantization))
+    console.print(verdict_table(warm, config, quantization))
 
 
-def measure(model: str, quantization: Quantization) -> Start:
-    """One worker from nothing to ready, then one bare import. Raises BatonError when it ends."""
+def fastest(role: str, model: str, quantization: Quantization, rounds: int) -> Start:
+    starts = [measure(role, model, quantization) for _ in range(rounds)]
+    return min(starts, key=lambda start: start.ready.wall_s)
+
+
+def measure(role: str, model: str, quantization: Quantization) -> Start:
+    """One worker from nothing to ready. Raises BatonError when it ends before."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "baton.decode", "--port", str(port), "--model", model),
+        *(sys.executable, "-m", f"baton.{role}", "--port", str(port), "--model", model),
         *("--model-name", served_name(model), "--quantization", quantization.value),
         *("--kv-cache-mib", str(KV_CACHE_MIB)),
     ]
@@ -104,13 +119,13 @@ def measure(model: str, quantization: Quantization) -> Start:
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
         phases = tuple(_phases(worker, began_s))
+        return Start(role, phases, _peak_bytes(worker.pid))
     finally:
         worker.terminate()
         with suppress(subprocess.TimeoutExpired):
             worker.wait(STOP_LIMIT_S)
         worker.kill()
         worker.wait()
-    return Start(phases, torch_import())
 
 
 def _phases(worker: subprocess.Popen[bytes], began_s: float) -> Iterator[tuple[str, Sample]]:
@@ -129,21 +144,6 @@ def _phases(worker: subprocess.Popen[bytes], began_s: float) -> Iterator[tuple[s
     raise BatonError(f"the worker did not get to {awaited[0]!r}: {said.decode(errors='replace')}")
 
 
-def torch_import() -> Sample:
-    """A process that imports torch and does nothing else."""
-    began_s = time.monotonic()
-    script = "import torch, sys; sys.stdout.write('\\n'); sys.stdout.flush(); sys.stdin.read()"
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stdin=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    try:
-        child.stdout.readline()
-        return _sample(child.pid, began_s)
-    finally:
-        child.communicate()
-
-
 def _sample(pid: int, began_s: float) -> Sample:
     wall_s = time.monotonic() - began_s
     words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -152,8 +152,13 @@ def _sample(pid: int, began_s: float) -> Sample:
     return Sample(wall_s, ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def _peak_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 def library_files() -> list[Path]:
-    """Everything installed beside this Python: torch is most of it."""
+    """Everything installed beside this Python."""
     folder = Path(msgspec.__file__).parents[1]
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -176,33 +181,53 @@ def phase_table(title: str, start: Start) -> Table:
         table.add_row(f"… {name}", f"{wall_s:.2f}", f"{cpu_s:.2f}", f"{now.rss_bytes / MIB:,.0f}")
         before = now
     table.add_section()
-    for name, sample in (("ready", start.ready), ("import torch alone", start.torch_import)):
-        cells = (f"{sample.wall_s:.2f}", f"{sample.cpu_s:.2f}", f"{sample.rss_bytes / MIB:,.0f}")
-        table.add_row(name, *cells)
-    wall = start.ready.wall_s / start.torch_import.wall_s
-    cpu = start.ready.cpu_s / start.torch_import.cpu_s
-    table.add_row("ratio", f"{wall:.2f}", f"{cpu:.2f}", "")
+    cells = (f"{start.ready.wall_s:.2f}", f"{start.ready.cpu_s:.2f}")
+    table.add_row("ready", *cells, f"{start.ready.rss_bytes / MIB:,.0f}")
     return table
 
 
-def memory_table(
-    rss_bytes: int, torch_bytes: int, config: ModelConfig, quantization: Quantization
-) -> Table:
+def memory_table(start: Start, config: ModelConfig, quantization: Quantization) -> Table:
     """Resident memory against what a worker cannot do without."""
-    weights = weight_count(config) * WEIGHT_BYTES[quantization]
-    cache = float(KV_CACHE_MIB * MIB)
-    table = Table("memory, MiB", "", title="memory of the warm start")
+    rss_bytes, cache = start.ready.rss_bytes, KV_CACHE_MIB * MIB
+    table = Table("memory, MiB", "", title=f"{start.role}, memory of the warm start")
     for name, size in (
         ("resident when ready, KV cache untouched", rss_bytes),
-        ("of it, what import torch alone takes", torch_bytes),
-        (f"weights ({quantization.value})", weights),
+        ("resident at the most, while it started", start.peak_bytes),
+        (f"weights ({quantization.value})", weight_bytes(config, quantization)),
         ("KV cache when full", cache),
         ("resident with a full cache, at most", rss_bytes + cache),
     ):
         table.add_row(name, f"{size / MIB:,.0f}")
-    needed = weights + cache
-    table.add_row("ratio to weights + KV", f"{(rss_bytes + cache) / needed:.2f}")
-    table.add_row("ratio without torch's own", f"{(rss_bytes + cache - torch_bytes) / needed:.2f}")
+    return table
+
+
+def weight_bytes(config: ModelConfig, quantization: Quantization) -> float:
+    return weight_count(config) * WEIGHT_BYTES[quantization]
+
+
+def memory_ratio(start: Start, config: ModelConfig, quantization: Quantization) -> float:
+    """Resident with a full cache, to weights and KV."""
+    cache = KV_CACHE_MIB * MIB
+    return (start.ready.rss_bytes + cache) / (weight_bytes(config, quantization) + cache)
+
+
+def verdict_table(
+    starts: Sequence[Start], config: ModelConfig, quantization: Quantization
+) -> Table:
+    """Each role against what is asked for."""
+    table = Table("", *(start.role for start in starts), "asked for", title="warm start")
+    ready = [start.ready.wall_s for start in starts]
+    ratios = [memory_ratio(start, config, quantization) for start in starts]
+    table.add_row("ready, wall s", *(f"{it:.2f}" for it in ready), f"<= {READY_S_MAX:.0f}")
+    table.add_row("ready, CPU s", *(f"{start.ready.cpu_s:.2f}" for start in starts), "")
+    table.add_row(
+        "resident to weights + KV", *(f"{it:.2f}" for it in ratios), f"<= {MEMORY_RATIO_MAX}"
+    )
+    held = [
+        wall_s <= READY_S_MAX and ratio <= MEMORY_RATIO_MAX
+        for wall_s, ratio in zip(ready, ratios, strict=True)
+    ]
+    table.add_row("held", *("yes" if it else "NO" for it in held), "")
     return table
 
 

@@ -49,6 +49,7 @@ class Quantization(Enum):
     INT8 = "int8"
     INT8_WEIGHT_ONLY = "int8-weight-only"
     INT4_WEIGHT_ONLY = "int4-weight-only"
+    FP8 = "fp8"  # pods with a GPU only
 
 
 class KvCacheDtype(Enum):
@@ -58,6 +59,7 @@ class KvCacheDtype(Enum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
+    FP8 = "fp8"  # pods with a GPU only
 
 
 class PullPolicy(Enum):
@@ -124,12 +126,13 @@ class Engine:
     """How a worker computes."""
 
     quantization: Quantization | None = declared(
-        "how linear layers compute; equal in both roles, so it is enough to say it once",
+        "how linear layers compute; equal in both roles, so it is enough to say it once; fp8 takes"
+        " a GPU",
         default=None,
     )
     kv_cache_dtype: KvCacheDtype | None = declared(
         "what KV blocks hold; auto, if absent: what suits the quantization; equal in both roles, so"
-        " it is enough to say it once",
+        " it is enough to say it once; fp8 takes a GPU",
         default=None,
     )
     kv_cache: Memory | None = declared(

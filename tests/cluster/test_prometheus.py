@@ -1,7 +1,7 @@
 """A real Prometheus over the pods of a real release: every query answers, and a fault is noticed.
 
-Discovers pods as the chart's PodMonitors do. Loads the chart's own rules, with time compressed. Alert
-by alert is made to fire in tests/integration and tests/cluster/apiserver.
+Discovers pods as the chart's PodMonitors do. Loads the chart's own rules, with time compressed.
+Alert by alert is made to fire in tests/integration and tests/cluster/apiserver.
 """
 
 import itertools

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from baton.engine.models.steps import Rows
 from baton.engine.quant.quantization import Quantization
 from baton.model.card import read_config
 from baton_loadtest.quality import (
@@ -26,13 +28,14 @@ class Damaged:
 
     def __init__(self, reader: Reader, noise: float) -> None:
         self._model, self._noise = reader.model, noise
-        self._generator = torch.Generator().manual_seed(0)
+        self._generator = np.random.default_rng(0)
         self.config, self.compute = self._model.config, self._model.compute
         self.best = self._model.best
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden: Rows) -> Rows:
         logits = self._model.logits(hidden)
-        return logits + self._noise * torch.randn(logits.shape, generator=self._generator)
+        noise = self._generator.standard_normal(logits.shape, np.float32)
+        return logits + np.float32(self._noise) * noise
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 import transformers
 from baton.engine.batch import BatchSlice, StepBatch
 from baton.engine.quant.quantization import Quantization
-from baton.engine.runner import TorchRunner, build_runner
+from baton.engine.runner import CpuRunner, build_runner
 from baton.model.card import read_config
 from baton.model.fetch import LocalModel
 from support.runner_steps import Job, run_jobs, shuffled_tables
@@ -74,7 +74,7 @@ def oracles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[L
 Oracles = Callable[[str], tuple[LocalModel, Oracle]]
 
 
-def runner_of(model: LocalModel, quantization: Quantization = Quantization.NONE) -> TorchRunner:
+def runner_of(model: LocalModel, quantization: Quantization = Quantization.NONE) -> CpuRunner:
     return build_runner(
         model,
         read_config(model),
@@ -85,7 +85,7 @@ def runner_of(model: LocalModel, quantization: Quantization = Quantization.NONE)
     )
 
 
-def scored(runner: TorchRunner, tokens: list[int], table: list[int], chunk: int) -> torch.Tensor:
+def scored(runner: CpuRunner, tokens: list[int], table: list[int], chunk: int) -> torch.Tensor:
     """[T - 1, vocab] log-probabilities through the runner, chunk by chunk."""
     rows = []
     for start in range(0, len(tokens), chunk):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from baton.engine.quant.quantization import Quantization
-from baton.engine.runner import TorchRunner, build_runner
+from baton.engine.runner import CpuRunner, build_runner
 from baton.model.card import read_config
 from support.runner_steps import Job, everything_scored, run_jobs, shuffled_tables
 from support.smollm2 import smollm2_model
@@ -72,11 +72,11 @@ def oracle() -> Oracle:
 
 
 @pytest.fixture(scope="module")
-def exact_runner() -> TorchRunner:
+def exact_runner() -> CpuRunner:
     return make_runner(Quantization.NONE)
 
 
-def make_runner(quantization: Quantization) -> TorchRunner:
+def make_runner(quantization: Quantization) -> CpuRunner:
     model = smollm2_model()
     return build_runner(
         model,
@@ -96,7 +96,7 @@ def jobs_of(prompts: list[list[int]], chunk: int, tokens: int) -> list[Job]:
     ]
 
 
-def next_logprobs(runner: TorchRunner, prompt: list[int]) -> torch.Tensor:
+def next_logprobs(runner: CpuRunner, prompt: list[int]) -> torch.Tensor:
     """[vocab], of the token after the prompt."""
     (job,) = jobs_of([prompt], chunk=10_000, tokens=1)
     job.params = everything_scored(VOCAB)
@@ -107,7 +107,7 @@ def next_logprobs(runner: TorchRunner, prompt: list[int]) -> torch.Tensor:
     return row
 
 
-def test_the_answer_to_the_question_is_paris(oracle: Oracle, exact_runner: TorchRunner) -> None:
+def test_the_answer_to_the_question_is_paris(oracle: Oracle, exact_runner: CpuRunner) -> None:
     expected = oracle.generate(oracle.prompts[0], 12)
     (answer,) = run_jobs(exact_runner, jobs_of(oracle.prompts[:1], 10_000, len(expected)))
     assert answer == expected
@@ -115,7 +115,7 @@ def test_the_answer_to_the_question_is_paris(oracle: Oracle, exact_runner: Torch
 
 
 def test_greedy_texts_in_a_mixed_batch_are_those_of_transformers(
-    oracle: Oracle, exact_runner: TorchRunner
+    oracle: Oracle, exact_runner: CpuRunner
 ) -> None:
     outputs = run_jobs(exact_runner, jobs_of(oracle.prompts, chunk=10, tokens=TOKENS))
     for prompt, output in zip(oracle.prompts, outputs, strict=True):
@@ -123,7 +123,7 @@ def test_greedy_texts_in_a_mixed_batch_are_those_of_transformers(
         assert output == best[len(prompt) - 1 : -1].tolist()
 
 
-def test_logprobs_are_those_of_transformers(oracle: Oracle, exact_runner: TorchRunner) -> None:
+def test_logprobs_are_those_of_transformers(oracle: Oracle, exact_runner: CpuRunner) -> None:
     for prompt in oracle.prompts[:2]:
         error = next_logprobs(exact_runner, prompt) - oracle.logprobs(prompt)[-1]
         assert error.abs().max() < LOGPROB_TOLERANCE

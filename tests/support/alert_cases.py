@@ -113,13 +113,21 @@ def _limits() -> list[Case]:
     used_1, used_2 = (
         f'vllm:kv_cache_usage_perc{{{OF},role="decode",pod="{pod}"}}' for pod in ("d1", "d2")
     )
+    waits = f'vllm:num_requests_waiting{{{OF},role="decode",pod="d1"}}'
     lost = f'vllm:num_preemptions_total{{{OF},role="decode",pod="d1"}}'
     expires = f'baton_tls_certificate_expiry_timestamp_seconds{{{OF},pod="d1"}}'
     return [
         Case(refused, "one in ten", 30, True, _refusals(refused="0+10x40")),
         Case(refused, "one in a hundred", 30, False, _refusals(refused="0+1x40")),
-        Case(full, "both workers", 20, True, {used_1: "0.99x30", used_2: "0.97x30"}),
-        Case(full, "one of two", 20, False, {used_1: "0.99x30", used_2: "0.4x30"}),
+        Case(full, "room comes and goes", 20, True, {used_1: "1 0.8 0.9 0.7 1x26", waits: "9x30"}),
+        Case(full, "nobody waits", 20, False, {used_1: "0.99x30", waits: "0x30"}),
+        Case(
+            full,
+            "one of two workers",
+            20,
+            False,
+            {used_1: "0.99x30", used_2: "0.4x30", waits: "9x30"},
+        ),
         Case(preempted, "twelve a minute", 30, True, {lost: "0+12x40"}),
         Case(preempted, "one a minute", 30, False, {lost: "0+1x40"}),
         # The clock of promtool begins at 0.

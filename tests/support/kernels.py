@@ -47,8 +47,8 @@ class PackedLinear:
         self.struct.weights = self.arena.take(size_bytes)
         self.struct.scales, self.struct.sums = self.scales.data_ptr(), self.sums.data_ptr()
         if bias is not None:
-            self.bias = panel_order(bias, columns, paired=paired).contiguous()
-            self.struct.bias = self.bias.data_ptr()
+            self.bias = panel_order(bias.numpy(), columns, paired=paired)
+            self.struct.bias = self.bias.ctypes.data
         kernels().pack(
             self.struct,
             weight.data_ptr(),

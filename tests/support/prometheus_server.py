@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
+from support.prometheus_rules import compressed
 from support.prometheus_tools import prometheus_tools
 from support.stack import free_port
 
@@ -47,6 +48,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class FiringAlert:
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Prometheus:
     url: str
 
@@ -63,9 +71,23 @@ class Prometheus:
         )
 
     def alert_states(self) -> dict[str, str]:
-        """Of the alerts that are pending or firing, by name."""
-        found = self._get("/api/v1/alerts")["alerts"]
-        return {alert["labels"]["alertname"]: alert["state"] for alert in found}
+        """Of the alerts that are pending or firing, by name; firing, if any of its series is."""
+        found = {(one["labels"]["alertname"], one["state"]) for one in self._alerts()}
+        return dict(sorted(found, key=lambda one: one[1] == "firing"))
+
+    def firing(self) -> list[FiringAlert]:
+        """By name and series, as Alertmanager would be told now."""
+        return [
+            FiringAlert(one["labels"]["alertname"], one["labels"], one["annotations"])
+            for one in self._alerts()
+            if one["state"] == "firing"
+        ]
+
+    def ever_fired(self) -> set[str]:
+        """Names of the alerts that fired at any evaluation since the start."""
+        expr = 'group by (alertname) (last_over_time(ALERTS{alertstate="firing"}[1d]))'
+        found = self._get("/api/v1/query", query=expr)["result"]
+        return {sample["metric"]["alertname"] for sample in found}
 
     def wait_for(self, expr: str, limit_s: float) -> None:
         """Until a query has data."""
@@ -83,6 +105,10 @@ class Prometheus:
                 found.append(f"{name}: no data: {expr}")
             elif not answer.is_number:
                 found.append(f"{name}: NaN: {expr}")
+        return found
+
+    def _alerts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/api/v1/alerts")["alerts"]
         return found
 
     def _get(self, path: str, **parameters: str) -> dict[str, Any]:
@@ -133,32 +159,31 @@ def pod_targets(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _rules(folder: Path, pending: str | None) -> str:
-    """Where the chart's rules are, or a copy of them in which alerts wait for `pending` only."""
-    if pending is None:
+def _rules(folder: Path, factor: float) -> str:
+    """Where the chart's rules are, or a copy of them with compressed time."""
+    if factor == 1:
         return f"{RULES}/*.yaml"
+    copies = folder / "rules"
+    copies.mkdir()
     for path in RULES.glob("*.yaml"):
-        document = yaml.safe_load(path.read_text())
-        for rule in document["groups"][0]["rules"]:
-            if "alert" in rule:
-                rule["for"] = pending
-        (folder / path.name).write_text(yaml.safe_dump(document))
-    return f"{folder}/[ar]*.yaml"
+        rules = compressed(yaml.safe_load(path.read_text()), factor)
+        (copies / path.name).write_text(yaml.safe_dump(rules))
+    return f"{copies}/*.yaml"
 
 
 @contextmanager
 def running_prometheus(
-    folder: Path, scrapes: Sequence[ScrapeConfig], *, pending: str | None = None
+    folder: Path, scrapes: Sequence[ScrapeConfig], *, factor: float = 1
 ) -> Iterator[Prometheus]:
-    """Ready; whatever the test does, it is gone afterwards. `pending`: for every alert, instead of
-    the minutes it has."""
+    """Ready; whatever the test does, it is gone afterwards. `factor`: so much sooner do alerts
+    fire, and so much sooner they forget."""
     config = folder / "prometheus.yaml"
     interval = {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL}
     config.write_text(
         yaml.safe_dump(
             {
                 "global": interval,
-                "rule_files": [_rules(folder, pending)],
+                "rule_files": [_rules(folder, factor)],
                 "scrape_configs": list(scrapes),
             }
         )

@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-import torch
 from baton.engine.kernels.library import KernelLibrary
-from baton.engine.models.build import build_step_model
+from baton.engine.models.step_model import build_step_model
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
-from baton.engine.runner import TorchRunner, empty_cache
-from baton.engine.weights.parts import Part, WeightSource
+from baton.engine.runner import CpuRunner, empty_cache
+from baton.engine.weights.parts import Floats, Part, WeightSource
 from baton.engine.weights.random_weights import RandomWeights
 from baton.model.config import Family, ModelConfig
 
@@ -37,11 +36,11 @@ class PoisonedWeights:
     def __init__(self, source: WeightSource) -> None:
         self._source = source
 
-    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
-        tensor = self._source.fetch(part, layer)
+    def fetch(self, part: Part, layer: int | None = None) -> Floats:
+        array = self._source.fetch(part, layer)
         if part is Part.EMBEDDING:
-            tensor[POISON_TOKEN] = float("nan")
-        return tensor
+            array[POISON_TOKEN] = float("nan")
+        return array
 
 
 def random_runner(
@@ -54,7 +53,7 @@ def random_runner(
     poisoned: bool = False,
     library: KernelLibrary | None = None,
     threads: int = 1,
-) -> TorchRunner:
+) -> CpuRunner:
     """On torch, or on the kernels of `library`. An int8 KV cache needs blocks of 16."""
     source: WeightSource = RandomWeights(config, seed=1)
     decoder = build_step_model(
@@ -64,4 +63,4 @@ def random_runner(
         library=library,
         threads=threads,
     )
-    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))
+    return CpuRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))

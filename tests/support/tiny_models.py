@@ -83,15 +83,22 @@ TINY_MODELS: dict[str, HfConfig] = {
 
 
 def tiny_model(
-    variant: Family | str, directory: Path, *, gguf: bool = False, seed: int = 0
+    variant: Family | str,
+    directory: Path,
+    *,
+    gguf: bool = False,
+    seed: int = 0,
+    shape: HfConfig | None = None,
 ) -> LocalModel:
     """A model of a family, or of a variant of TINY_MODELS, below `directory`.
+
+    `shape`: instead of what config.json says there.
 
     A Hugging Face directory, or one .gguf file (not for "mistral": the format has no sliding window
     for its architecture, nor for "llama-bias": no linear scaling divisors are needed there).
     """
     name = variant.value if isinstance(variant, Family) else variant
-    config = hf_config(name)
+    config = hf_config(name) | (shape or {})
     weights = _weights(config, seed)
     if gguf:
         path = directory / f"tiny-{name}.gguf"

@@ -13,10 +13,10 @@ from baton.engine.attention.plan import (
     View,
     decode_groups,
 )
+from baton.engine.attention.rows import Rows, flatten
 from baton.engine.batch import BatchSlice
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.kvside import KvSide
-from baton.engine.rows import Rows, flatten
+from baton.engine.kvside import KvSide, TorchKv
 from support.random_model import CONFIG
 
 HEADS, KV_HEADS, HEAD_SIZE, BLOCK_SIZE, BLOCK_COUNT = 6, 2, 16, 16, 60
@@ -35,7 +35,7 @@ class World:
     values: KvSide
 
 
-def make_world(shape: tuple[tuple[int, int], ...], dtype: torch.dtype, seed: int = 0) -> World:
+def make_world(shape: tuple[tuple[int, int], ...], dtype: str, seed: int = 0) -> World:
     """`shape`: (start, rows) per sequence."""
     generator = torch.Generator().manual_seed(seed)
     pool = list(range(BLOCK_COUNT))
@@ -44,7 +44,7 @@ def make_world(shape: tuple[tuple[int, int], ...], dtype: torch.dtype, seed: int
     cache = PagedKvCache(config, block_count=BLOCK_COUNT, block_size=BLOCK_SIZE, dtype=dtype)
     # all bits set: NaN in every float type, and in the scales of levels
     cache.write_blocks(pool, b"\xff" * (len(pool) * cache.block_bytes))
-    world = World([], [], [], [], *cache.layer(0))
+    world = World([], [], [], [], *TorchKv(cache).layer(0))
     for index, (start, rows) in enumerate(shape):
         context = start + rows
         table = [pool.pop() for _ in range(-(-context // BLOCK_SIZE))]
@@ -100,11 +100,11 @@ def plain(world: World, index: int, window: int | None) -> torch.Tensor:
 @pytest.mark.parametrize("window", [None, 1, 5, 64])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    [(torch.float32, 2e-6), (torch.bfloat16, 0.02), (torch.int8, 0.04)],
+    [("float32", 2e-6), ("bfloat16", 0.02), ("int8", 0.04)],
     ids=["fp32", "bf16", "int8"],
 )
 def test_each_row_sees_its_own_past_and_nothing_else(
-    window: int | None, dtype: torch.dtype, tolerance: float
+    window: int | None, dtype: str, tolerance: float
 ) -> None:
     world = make_world(MIXED, dtype)
     _, rows = compute(world, window)
@@ -116,10 +116,10 @@ def test_each_row_sees_its_own_past_and_nothing_else(
 
 @pytest.mark.parametrize("chunk", [BLOCK_SIZE, 1, 3, 7, 30])
 def test_chunks_of_any_size_equal_the_whole(chunk: int) -> None:
-    whole = make_world(((0, 30),), torch.float32)
+    whole = make_world(((0, 30),), "float32")
     _, (expected,) = compute(whole, None)
     pieces = []
-    chunked = make_world(((0, 30),), torch.float32)
+    chunked = make_world(((0, 30),), "float32")
     table, q = chunked.slices[0].block_table, chunked.q[0]
     for start in range(0, 30, chunk):
         count = min(chunk, 30 - start)
@@ -138,7 +138,7 @@ def test_chunks_of_any_size_equal_the_whole(chunk: int) -> None:
 
 
 def test_a_row_does_not_change_with_its_company() -> None:
-    crowd = make_world(MIXED, torch.float32)
+    crowd = make_world(MIXED, "float32")
     _, together = compute(crowd, None)
     for index, piece in enumerate(crowd.slices):
         alone = World(
@@ -154,12 +154,12 @@ def test_a_lone_decode_row_and_a_first_chunk_need_no_mask() -> None:
         return span.mask
 
     for shape in (((50, 1),), ((0, 50),)):
-        rows, _ = compute(make_world(shape, torch.float32), None)
+        rows, _ = compute(make_world(shape, "float32"), None)
         assert only(rows.plan.full) is None
 
 
 def test_windowed_rows_read_no_more_than_the_window() -> None:
-    rows, _ = compute(make_world(((90, 1), (60, 5)), torch.float32), 10)
+    rows, _ = compute(make_world(((90, 1), (60, 5)), "float32"), 10)
     assert rows.plan.windowed is not None
     assert rows.plan.windowed.decode[0].slots.shape == (1, 10)
     assert rows.plan.windowed.prefill[0].slots.shape == (14,)

@@ -11,6 +11,7 @@ import torch
 from baton.engine.batch import BatchSlice
 from baton.engine.kernels.structs import LayerStruct, ModelStruct, StepStruct
 from baton.engine.kvcache import PagedKvCache
+from baton.engine.kvside import TorchKv
 from baton.engine.models.native import KV_TYPES
 from baton.engine.rows import flat_rows
 from support.kernels import kernels
@@ -30,7 +31,7 @@ class Shape:
     kv_heads: int = 2
     head_size: int = 32
     block_size: int = 16
-    dtype: torch.dtype = torch.float32
+    dtype: str = "float32"
 
     @property
     def width(self) -> int:
@@ -66,7 +67,7 @@ def make_world(spans: tuple[tuple[int, int], ...], shape: Shape) -> World:
             for position in range(start + rows)
         ]
         kv = torch.randn(2, start + rows, shape.kv_heads, shape.head_size, generator=generator)
-        for side, vectors in zip(cache.layer(0), kv, strict=True):
+        for side, vectors in zip(TorchKv(cache).layer(0), kv, strict=True):
             side.write(torch.tensor(slots), vectors)
         world.q.append(torch.randn(rows, shape.heads, shape.head_size, generator=generator) * 2)
         world.slices.append(BatchSlice(str(index), [0] * rows, start, table))
@@ -115,9 +116,9 @@ def plain(world: World, index: int, window: int) -> torch.Tensor:
         side.read(torch.from_numpy(slots))
         .double()
         .repeat_interleave(shape.heads // shape.kv_heads, dim=1)
-        for side in world.cache.layer(0)
+        for side in TorchKv(world.cache).layer(0)
     )
-    q = world.cache.layer(0)[0].query(world.q[index]).double()
+    q = TorchKv(world.cache).layer(0)[0].query(world.q[index]).double()
     scores = torch.einsum("rhd,khd->hrk", q, k) / shape.head_size**0.5
     own = torch.arange(piece.start, piece.context_length)[:, None]
     seen = torch.arange(len(positions))[None] <= own
@@ -132,15 +133,15 @@ def plain(world: World, index: int, window: int) -> torch.Tensor:
     "shape",
     [
         Shape(),
-        Shape(dtype=torch.bfloat16),
+        Shape(dtype="bfloat16"),
         Shape(heads=7, kv_heads=1, head_size=64, block_size=4),
         Shape(heads=3, kv_heads=3, head_size=24, block_size=8),
-        Shape(heads=4, kv_heads=1, head_size=80, block_size=32, dtype=torch.bfloat16),
-        Shape(heads=2, kv_heads=2, head_size=24, block_size=1, dtype=torch.bfloat16),
-        Shape(dtype=torch.int8),
-        Shape(heads=9, kv_heads=3, head_size=64, dtype=torch.int8),
-        Shape(heads=4, kv_heads=1, head_size=80, block_size=32, dtype=torch.int8),
-        Shape(heads=7, kv_heads=1, head_size=128, block_size=64, dtype=torch.int8),
+        Shape(heads=4, kv_heads=1, head_size=80, block_size=32, dtype="bfloat16"),
+        Shape(heads=2, kv_heads=2, head_size=24, block_size=1, dtype="bfloat16"),
+        Shape(dtype="int8"),
+        Shape(heads=9, kv_heads=3, head_size=64, dtype="int8"),
+        Shape(heads=4, kv_heads=1, head_size=80, block_size=32, dtype="int8"),
+        Shape(heads=7, kv_heads=1, head_size=128, block_size=64, dtype="int8"),
     ],
     ids=str,
 )
@@ -148,13 +149,13 @@ def test_each_row_sees_its_own_past_and_nothing_else(shape: Shape, window: int) 
     world = make_world(MIXED, shape)
     for index, found in enumerate(attend(world, window)):
         error = (found - plain(world, index, window)).abs().max()
-        assert error < (INT8_TOLERANCE if shape.dtype is torch.int8 else 3e-6)
+        assert error < (INT8_TOLERANCE if shape.dtype == "int8" else 3e-6)
 
 
 @pytest.mark.parametrize("dtype", KV_TYPES)
 @pytest.mark.parametrize("window", [0, 40])
 def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threads(
-    dtype: torch.dtype, window: int
+    dtype: str, window: int
 ) -> None:
     shape = Shape(heads=6, kv_heads=2, dtype=dtype)
     whole = make_world(((0, 600),), shape)
@@ -176,9 +177,9 @@ def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threa
 
 
 @pytest.mark.parametrize("dtype", KV_TYPES)
-def test_nan_reaches_only_rows_that_see_it(dtype: torch.dtype) -> None:
+def test_nan_reaches_only_rows_that_see_it(dtype: str) -> None:
     world = make_world(((0, 80), (0, 5)), Shape(dtype=dtype))
-    keys, _ = world.cache.layer(0)
+    keys, _ = TorchKv(world.cache).layer(0)
     slot = world.slices[0].block_table[4] * 16 + 6  # of position 70
     poison = torch.zeros(1, world.shape.kv_heads, world.shape.head_size)
     poison[..., -1] = float("nan")

@@ -4,8 +4,14 @@ machine: peers on unlike processors exchange KV.
 
 import pytest
 from baton.common.errors import ConfigError
-from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name, kv_vector_bytes, require_fit
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.kv import (
+    KvCacheDtype,
+    kv_dtype_name,
+    kv_vector_bytes,
+    require_fit,
+    require_kv_on_cpu,
+)
+from baton.engine.quant.quantization import CPU_SCHEMES, Quantization, require_on_cpu
 
 
 @pytest.mark.parametrize(
@@ -16,6 +22,7 @@ from baton.engine.quant.quantization import Quantization
         (Quantization.INT8, "int8"),
         (Quantization.INT8_WEIGHT_ONLY, "bfloat16"),
         (Quantization.INT4_WEIGHT_ONLY, "bfloat16"),
+        (Quantization.FP8, "bfloat16"),
     ],
 )
 def test_auto_follows_the_weights(quantization: Quantization, held: str) -> None:
@@ -38,3 +45,13 @@ def test_auto_takes_8_bits_only_where_block_and_head_allow(block_size: int, head
 def test_what_is_asked_for_is_held(quantization: Quantization, choice: KvCacheDtype) -> None:
     assert kv_dtype_name(quantization, choice, block_size=16, head_size=64) == choice.value
     assert kv_vector_bytes(choice.value, 64) >= 64
+
+
+def test_a_cpu_worker_refuses_what_only_a_cuda_device_computes() -> None:
+    for scheme in CPU_SCHEMES:
+        require_on_cpu(scheme)
+    with pytest.raises(ConfigError, match="fp8 needs a CUDA device"):
+        require_on_cpu(Quantization.FP8)
+    require_kv_on_cpu("int8")
+    with pytest.raises(ConfigError, match="fp8 needs a CUDA device"):
+        require_kv_on_cpu("fp8")

@@ -1,7 +1,7 @@
 """What the limit measures: exactly the matrix products of the model's decode step."""
 
 import pytest
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.quantization import CPU_SCHEMES, Quantization
 from baton.model.config import Family, ModelConfig
 from baton_loadtest.linear_limit import (
     MEASURE_S,
@@ -79,7 +79,7 @@ def test_quick_passes_fill_the_time_and_the_best_one_counts() -> None:
     assert len(calls) > PASSES_MIN
 
 
-@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("quantization", CPU_SCHEMES)
 def test_a_limit_per_batch_size_for_every_scheme(quantization: Quantization) -> None:
     clock = ScriptedClock(0.5)
     limits = measure_limits(TINY, quantization, (1, 4), threads=1, clock=clock)

@@ -8,7 +8,7 @@ from baton.common.clock import SystemClock
 from baton.common.errors import EngineFailure
 from baton.engine.batch import SliceResult, StepBatch
 from baton.engine.params import TokenSample
-from baton.engine.runner import TorchRunner
+from baton.engine.runner import CpuRunner
 from baton_loadtest.speculation_run import (
     Kind,
     SpeculationOptions,
@@ -21,10 +21,10 @@ PASSAGES = [[(index * index * 7 + salt) % 200 for index in range(40)] for salt i
 OPTIONS = SpeculationOptions(batch=2, tokens=24, rounds=2, guesses_max=3)
 
 
-class Fickle(TorchRunner):
+class Fickle(CpuRunner):
     """Answers slices with guesses as no slice without them would be answered."""
 
-    def __init__(self, honest: TorchRunner) -> None:
+    def __init__(self, honest: CpuRunner) -> None:
         self._honest, self.cache = honest, honest.cache
 
     def run(self, batch: StepBatch) -> list[SliceResult]:
@@ -35,7 +35,7 @@ class Fickle(TorchRunner):
         ]
 
 
-def measured(kind: Kind, runner: TorchRunner | None = None) -> SpeculationRow:
+def measured(kind: Kind, runner: CpuRunner | None = None) -> SpeculationRow:
     passages: Sequence[Sequence[int]] = PASSAGES
     return measure_speculation(runner or random_runner(), kind, passages, OPTIONS, SystemClock())
 

@@ -6,13 +6,16 @@ from baton.engine.quant.quantization import Quantization
 from baton.model.config import Family, ModelConfig, weight_count
 from baton_loadtest.start import (
     KV_CACHE_MIB,
+    MEMORY_RATIO_MAX,
     MIB,
     PHASES,
+    READY_S_MAX,
     Sample,
     Start,
     evict,
     memory_table,
     phase_table,
+    verdict_table,
 )
 from rich.console import Console
 from rich.table import Table
@@ -46,23 +49,32 @@ def test_phases_are_told_by_what_each_took_and_the_whole_by_its_sum() -> None:
         (name, Sample(2.0 * number, 1.0 * number, number * MIB))
         for number, name in enumerate(PHASES, 1)
     )
-    table = phase_table("t", Start(phases, Sample(5.0, 4.0, MIB)))
-    said = rows(table)
+    said = rows(phase_table("t", Start("decode", phases, MIB)))
     assert [row[1:3] for row in said[: len(PHASES)]] == [["2.00", "1.00"]] * len(PHASES)
-    assert said[-3:] == [
-        ["ready", "10.00", "5.00", "5"],
-        ["import torch alone", "5.00", "4.00", "1"],
-        ["ratio", "2.00", "1.25", ""],
-    ]
+    assert said[-1] == ["ready", "10.00", "5.00", "5"]
+
+
+def started(role: str, ready_s: float, rss_bytes: int) -> Start:
+    return Start(role, (("ready", Sample(ready_s, 1.0, rss_bytes)),), 2 * rss_bytes)
 
 
 def test_memory_is_weighed_against_weights_and_a_full_cache() -> None:
     assert weight_count(CONFIG) == MIB
-    said = rows(memory_table(300 * MIB, 100 * MIB, CONFIG, Quantization.INT8))
+    said = rows(memory_table(started("decode", 1.0, 100 * MIB), CONFIG, Quantization.INT8))
+    assert [row[1] for row in said] == ["100", "200", "1", str(KV_CACHE_MIB), "356"]
+
+
+def test_the_verdict_takes_both_limits() -> None:
     needed = 1 + KV_CACHE_MIB
-    assert said[2][1] == "1"
-    assert said[-2][1] == f"{(300 + KV_CACHE_MIB) / needed:.2f}"
-    assert said[-1][1] == f"{(200 + KV_CACHE_MIB) / needed:.2f}"
+    most = int((MEMORY_RATIO_MAX * needed - KV_CACHE_MIB) * MIB)
+    starts = [
+        started("slow", READY_S_MAX + 0.01, most),
+        started("large", READY_S_MAX, most + MIB),
+        started("good", READY_S_MAX, most),
+    ]
+    said = rows(verdict_table(starts, CONFIG, Quantization.INT8))
+    assert said[2][1:] == ["1.50", "1.50", "1.50", f"<= {MEMORY_RATIO_MAX}"]
+    assert said[-1][1:4] == ["NO", "NO", "yes"]
 
 
 def test_evicting_counts_what_is_there_and_survives_what_is_not(tmp_path: Path) -> None:

@@ -74,8 +74,11 @@ def test_a_plain_llama_in_gguf(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("family", list(Family), ids=lambda family: family.value)
-def test_every_family_is_an_architecture(tmp_path: Path, family: Family) -> None:
+DENSE = [family for family in Family if family is not Family.QWEN3_MOE]
+
+
+@pytest.mark.parametrize("family", DENSE, ids=lambda family: family.value)
+def test_every_dense_family_is_an_architecture(tmp_path: Path, family: Family) -> None:
     assert gguf_config(tmp_path, family.value).family is family
 
 
@@ -230,3 +233,21 @@ def test_a_config_json_that_is_no_object_is_refused(tmp_path: Path, text: str) -
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelFileError, match=r"^config\.json: corrupt"):
         read_config(LocalModel(tmp_path, "0"))
+
+
+@pytest.mark.parametrize("count", ["num_experts", "num_local_experts"])
+def test_a_mixture_of_experts_in_either_spelling(count: str, tmp_path: Path) -> None:
+    config = json_config(
+        tmp_path,
+        model_type="qwen3_moe",
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        norm_topk_prob=True,
+        head_dim=16,
+        **{count: 8},
+    )
+    assert config.family is Family.QWEN3_MOE
+    assert (config.experts, config.experts_per_token) == (8, 2)
+    assert (config.expert_intermediate_size, config.norm_topk_prob) == (24, True)
+    assert config.qk_norm
+    assert json_config(tmp_path).experts == 0

@@ -4,6 +4,7 @@ import pytest
 import torch
 from baton.common.errors import EngineFailure
 from baton.engine.batch import BatchSlice, SampleRequest, StepBatch
+from baton.engine.kvside import TorchKv
 from baton.engine.params import SamplingParams, TokenSample
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import ModelConfig
@@ -162,4 +163,4 @@ def test_a_step_touches_no_blocks_but_its_own() -> None:
     before = runner.cache.read_blocks(foreign)
     run_jobs(runner, [Job(PROMPTS[0], [10, 11, 12, 13, 14, 15], 5)])
     assert runner.cache.read_blocks(foreign) == before
-    assert torch.count_nonzero(runner.cache.layer(1)[0].read(torch.arange(40, 44))) > 0
+    assert torch.count_nonzero(TorchKv(runner.cache).layer(1)[0].read(torch.arange(40, 44))) > 0

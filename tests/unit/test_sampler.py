@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from baton.engine.agreement import RowSample
 from baton.engine.batch import SampleRequest
 from baton.engine.noise import Noise
 from baton.engine.params import SamplingParams, TokenSample
-from baton.engine.sampler import RowSample, draw, sample_rows
+from baton.engine.sampler import draw, sample_rows
 
 VOCAB = 50
 EOS = 4
@@ -38,7 +39,11 @@ def ranked(*tokens: int) -> torch.Tensor:
 
 
 def chosen(logits: torch.Tensor, *requests: SampleRequest) -> list[int]:
-    return [sample_of(result).token_id for result in sample_rows(logits.clone(), requests)]
+    return [sample_of(result).token_id for result in sampled(logits, *requests)]
+
+
+def sampled(logits: torch.Tensor, *requests: SampleRequest) -> list[RowSample]:
+    return sample_rows(logits.clone().numpy(), requests)
 
 
 def sample_of(result: RowSample) -> TokenSample:
@@ -189,17 +194,24 @@ def test_logprobs_are_of_the_raw_distribution_likeliest_first() -> None:
     expected = logits[0].log_softmax(-1)
     best = expected.topk(3)
     asked = greedy(logprobs=3, logit_bias=((11, 100.0),), min_tokens=3, presence_penalty=1.0)
-    sample = sample_of(sample_rows(logits.clone(), [asked])[0])
+    sample = sample_of(sampled(logits, asked)[0])
     assert sample.token_id == 11
     assert sample.logprob == pytest.approx(float(expected[11]), abs=1e-6)
     assert [entry.token_id for entry in sample.top] == best.indices.tolist()
     assert [entry.logprob for entry in sample.top] == pytest.approx(best.values.tolist())
 
 
+def test_of_equal_logprobs_the_lowest_ids_are_reported_first() -> None:
+    logits = torch.zeros(1, VOCAB)
+    logits[0, [31, 17, 40]] = 5.0
+    sample = sample_of(sampled(logits, greedy(logprobs=5))[0])
+    assert [entry.token_id for entry in sample.top] == [17, 31, 40, 0, 1]
+
+
 def test_each_row_reports_as_many_logprobs_as_it_asked_for() -> None:
     wanted = [None, 0, 5, VOCAB + 10]
     requests = [request(logprobs=count, seed=1) for count in wanted]
-    samples = [sample_of(result) for result in sample_rows(rows(4), requests)]
+    samples = [sample_of(result) for result in sampled(rows(4), *requests)]
     assert [len(sample.top) for sample in samples] == [0, 0, 5, VOCAB]
     assert [sample.logprob is None for sample in samples] == [True, False, False, False]
 
@@ -210,17 +222,17 @@ def test_a_row_that_is_not_finite_fails_alone(fault: float, fields: dict[str, ob
     logits = rows(3)
     expected = chosen(logits, *[request(**fields)] * 3)  # type: ignore[arg-type]
     logits[1, 30] = fault
-    first, broken, last = sample_rows(logits, [request(**fields)] * 3)  # type: ignore[arg-type]
+    first, broken, last = sampled(logits, *[request(**fields)] * 3)  # type: ignore[arg-type]
     assert broken.sample is None
     assert broken.error is not None
     assert "finite" in broken.error
     assert [sample_of(first).token_id, sample_of(last).token_id] == [expected[0], expected[2]]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_row_whose_every_token_is_forbidden_fails_alone(temperature: float) -> None:
+@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"temperature": 1.0, "top_p": 0.9}])
+def test_a_row_whose_every_token_is_forbidden_fails_alone(fields: dict[str, object]) -> None:
     everything = tuple(range(VOCAB))
-    forbidden = request(temperature=temperature, min_tokens=1, stop_token_ids=everything)
-    bad, good = sample_rows(rows(2), [forbidden, greedy()])
+    forbidden = request(min_tokens=1, stop_token_ids=everything, **fields)  # type: ignore[arg-type]
+    bad, good = sampled(rows(2), forbidden, greedy())
     assert bad.error is not None
     assert good.sample is not None

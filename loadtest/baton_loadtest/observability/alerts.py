@@ -21,6 +21,10 @@ LATENCY_BUDGET = 0.05
 CERTIFICATE_LEFT_S = 7 * 24 * 3600
 """The operator renews long before; a week is time for a person to find out why it did not."""
 
+KV_SHORT = 0.8
+"""Of the blocks. A request is let in only where its prompt, and a block more for each running one,
+have room: while requests wait the cache is nearly full on average, and never full for long."""
+
 
 class Severity(Enum):
     CRITICAL = "critical"  # somebody looks now
@@ -202,7 +206,9 @@ def _engine() -> tuple[Alert, ...]:
         Alert(
             "BatonKvCacheFull",
             Severity.WARNING,
-            f"avg by ({_LABELS}, role) (vllm:kv_cache_usage_perc) > 0.95",
+            f"avg by ({_LABELS}, role) (avg_over_time(vllm:kv_cache_usage_perc[5m]))"
+            f" > {KV_SHORT} and sum by ({_LABELS}, role)"
+            " (avg_over_time(vllm:num_requests_waiting[5m])) > 1",
             "10m",
             f"The KV cache of {_OF} {{{{ $labels.role }}}} is full",
             f"{_SHARE} of KV blocks are in use: requests wait for blocks.",

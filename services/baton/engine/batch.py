@@ -7,7 +7,7 @@ no torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NewType, Protocol
 
 from baton.engine.params import SamplingParams, TokenSample
 
@@ -20,11 +20,12 @@ class SampleRequest:
     prompt: Sequence[int]  # token ids; read only by penalties
     output: Sequence[int]  # token ids generated so far; their number decides min_tokens
     eos_token_ids: tuple[int, ...]  # masked while fewer than min_tokens are out
+    drawing: int = 0  # tokens before this one that launched steps draw: `output` lacks them
 
     @property
     def position(self) -> int:
         """Index, in prompt + output, of the token to be drawn."""
-        return len(self.prompt) + len(self.output)
+        return len(self.prompt) + len(self.output) + self.drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class BatchSlice:
     next_token_ids: Sequence[int] = ()
     # The last so many of token_ids are guessed: they are kept as far as the sampler agrees.
     guesses: int = 0
+    # Set where the one token is what the step launched before draws for the slice of this index:
+    # the host does not know it yet, and token_ids holds a 0 in its place.
+    follows: int | None = None
 
     @property
     def context_length(self) -> int:
@@ -75,6 +79,23 @@ class Runner(Protocol):
     def run(self, batch: StepBatch) -> list[SliceResult]:
         """Write the slices' KV into the cache, return one result per slice. Raises
         EngineFailure."""
+        ...
+
+
+Ticket = NewType("Ticket", int)
+"""A launched step; each is collected once, in the order of launching."""
+
+
+class Launcher(Runner, Protocol):
+    """A runner that need not be waited for: a step may be launched while the last one's results
+    are on their way. Called from the engine's thread only."""
+
+    def launch(self, batch: StepBatch) -> Ticket:
+        """Begin a step. At most one other may be under way. Raises EngineFailure."""
+        ...
+
+    def collect(self, ticket: Ticket) -> list[SliceResult]:
+        """Wait for a step's results. Raises EngineFailure."""
         ...
 
 

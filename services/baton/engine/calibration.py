@@ -28,6 +28,9 @@ STEPS = (
 )
 """Each term of the law varies by itself; the most telling come first."""
 
+ROWS_MAX = max(sequences * tokens for sequences, tokens, _ in STEPS)
+SEQUENCES_MAX = max(sequences for sequences, _, _ in STEPS)
+
 
 def calibrate(
     runner: Runner,

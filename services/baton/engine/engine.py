@@ -1,12 +1,23 @@
 """The step loop's body: plan, run, commit. Owned by one thread; commands are applied between steps.
 
-Knows no asyncio, no transport and no tensors: the runner behind its one call does the computing.
+With a launcher the next step is planned and launched while the last one's tokens travel back, so
+that a device never waits for the host. Knows no asyncio, no transport and no tensors: the runner
+does the computing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
-from baton.engine.batch import BatchSlice, KvStore, Runner, SampleRequest, StepBatch
+from baton.engine.batch import (
+    BatchSlice,
+    KvStore,
+    Launcher,
+    Runner,
+    SampleRequest,
+    StepBatch,
+    Ticket,
+)
 from baton.engine.blocks import BlockPool
 from baton.engine.messages import (
     Cancel,
@@ -20,11 +31,29 @@ from baton.engine.messages import (
 )
 from baton.engine.plan import PlannedSlice
 from baton.engine.scheduler import Scheduler
-from baton.engine.stepshape import shape_of
+from baton.engine.stepshape import StepShape, shape_of
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step under way."""
+
+    ticket: Ticket
+    planned: Sequence[PlannedSlice]
+    shape: StepShape
 
 
 class Engine:
-    def __init__(self, scheduler: Scheduler, pool: BlockPool, runner: Runner, kv: KvStore) -> None:
+    """`launcher`: the runner once more, where it can be given a step before the last has ended."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        pool: BlockPool,
+        runner: Runner,
+        kv: KvStore,
+        launcher: Launcher | None = None,
+    ) -> None:
         self.kv = kv
         self.block_size = pool.block_size
         self.block_count = pool.block_count
@@ -32,6 +61,8 @@ class Engine:
         self._scheduler = scheduler
         self._pool = pool
         self._runner = runner
+        self._launcher = launcher
+        self._launched: Launched | None = None
 
     def apply(self, command: Command) -> None:
         """Take one command. A Submit that can never run raises PromptTooLong or InvalidRequest."""
@@ -54,15 +85,11 @@ class Engine:
     def step(self) -> StepReport:
         """Run at most one model step and report all that happened since the last report.
 
-        Raises EngineFailure when the runner fails; the engine is then of no further use.
+        With a launcher: collect the step under way, if any, behind the launch of the next. Raises
+        EngineFailure when the runner fails; the engine is then of no further use.
         """
-        planned = self._scheduler.plan()
-        shape = None
-        if planned:
-            batch = StepBatch(tuple(self._slice(p) for p in planned))
-            shape = shape_of(batch.slices)
-            results = self._runner.run(batch)
-            self._scheduler.commit(planned, results)
+        launcher = self._launcher
+        shape = self._run() if launcher is None else self._launch_and_collect(launcher)
         added, removed = self._pool.take_changes()
         events, load = self._scheduler.take_events(), self._scheduler.load()
         return StepReport(
@@ -81,13 +108,48 @@ class Engine:
         """Check every invariant of pool and scheduler. Raises EngineFailure."""
         self._scheduler.audit()
 
+    def _run(self) -> StepShape | None:
+        planned = self._scheduler.plan()
+        if not planned:
+            return None
+        batch = self._batch(planned)
+        results = self._runner.run(batch)
+        self._scheduler.commit(planned, results)
+        return shape_of(batch.slices)
+
+    def _launch_and_collect(self, launcher: Launcher) -> StepShape | None:
+        """The shape of the step that was collected."""
+        before, self._launched = self._launched, self._launch(launcher)
+        if before is None:
+            return None
+        self._scheduler.commit(before.planned, launcher.collect(before.ticket))
+        return before.shape
+
+    def _launch(self, launcher: Launcher) -> Launched | None:
+        planned = self._scheduler.plan()
+        if not planned:
+            return None
+        batch = self._batch(planned)
+        return Launched(launcher.launch(batch), planned, shape_of(batch.slices))
+
+    def _batch(self, planned: Sequence[PlannedSlice]) -> StepBatch:
+        """The batch of a plan, which is under way from now on."""
+        batch = StepBatch(tuple(self._slice(piece) for piece in planned))
+        self._scheduler.ahead.launch(planned)
+        return batch
+
     def _slice(self, planned: PlannedSlice) -> BatchSlice:
         request = planned.request
-        start, end = request.computed, request.computed + planned.length
+        start, end = planned.start, planned.start + planned.length
+        unknown = end > request.length  # one token: it is being drawn
         sample = None
         if planned.samples:
             sample = SampleRequest(
-                request.params, request.prompt, request.output, self._scheduler.eos_token_ids
+                request.params,
+                request.prompt,
+                request.output,
+                self._scheduler.eos_token_ids,
+                request.drawing,
             )
         scored = request.params.prompt_logprobs
         following: Sequence[int] = ()
@@ -95,11 +157,12 @@ class Engine:
             following = request.prompt[start + 1 : end + 1]
         return BatchSlice(
             request.request_id,
-            (*request.tokens(start, end), *planned.guesses),
+            (0,) if unknown else (*request.tokens(start, end), *planned.guesses),
             start,
             request.block_table,
             sample,
             scored if following else None,
             following,
             len(planned.guesses),
+            self._scheduler.ahead.slice_index(request) if unknown else None,
         )

@@ -6,10 +6,10 @@ at the border of a filter, all of them stay, so the outcome never hangs on a sor
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from baton.engine.batch import SampleRequest
@@ -28,7 +28,7 @@ def needs_edit(request: SampleRequest) -> bool:
     return bool(params.logit_bias) or params.penalised or len(request.output) < params.min_tokens
 
 
-def edit_row(row: torch.Tensor, request: SampleRequest) -> None:
+def edit_row(row: Row, request: SampleRequest) -> None:
     """Bias, forbidden ends and penalties, in place. row: [vocab]"""
     params = request.params
     # a token the model does not have needs neither bias nor ban
@@ -37,22 +37,27 @@ def edit_row(row: torch.Tensor, request: SampleRequest) -> None:
             row[token] += bias
     if len(request.output) < params.min_tokens:
         ends = params.stop_token_ids + (() if params.ignore_eos else request.eos_token_ids)
-        row[[token for token in ends if token < len(row)]] = NEVER
+        row[_ids(token for token in ends if token < len(row))] = NEVER
     if params.penalised:
         _penalise(row, params, request.prompt, request.output)
 
 
 def _penalise(
-    row: torch.Tensor, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]
+    row: Row, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]
 ) -> None:
     if params.repetition_penalty != 1.0:
-        seen = torch.tensor([*prompt, *output], dtype=torch.int64).unique()  # type: ignore[no-untyped-call]
+        seen = np.unique(_ids(chain(prompt, output)))
         logits = row[seen]
-        penalty = params.repetition_penalty
-        row[seen] = torch.where(logits > 0, logits / penalty, logits * penalty)
+        penalty = np.float32(params.repetition_penalty)
+        row[seen] = np.where(logits > 0, logits / penalty, logits * penalty)
     if output and (params.frequency_penalty != 0.0 or params.presence_penalty != 0.0):
-        used, counts = torch.tensor(output, dtype=torch.int64).unique(return_counts=True)  # type: ignore[no-untyped-call]
-        row[used] -= params.frequency_penalty * counts + params.presence_penalty
+        used, counts = np.unique(_ids(output), return_counts=True)
+        each = np.float32(params.frequency_penalty) * counts.astype(np.float32)
+        row[used] -= each + np.float32(params.presence_penalty)
+
+
+def _ids(token_ids: Iterable[int]) -> NDArray[np.intp]:
+    return np.fromiter(token_ids, np.intp)
 
 
 def filter_row(row: Row, params: SamplingParams) -> Row:
@@ -74,15 +79,21 @@ def _min_p(scaled: Row, share: float) -> None:
 
 def _top_k(scaled: Row, count: int) -> None:
     """Drop tokens less likely than the k-th likeliest."""
-    likely = _at_least(scaled, scaled.max() - np.float32(LIKELY_NATS))
+    _drop_below(scaled, scaled, kth_largest(scaled, count))
+
+
+def kth_largest(row: Row, count: int) -> np.float32:
+    """The `count`-th largest of a row that has so many."""
+    likely = _at_least(row, row.max() - np.float32(LIKELY_NATS))
     if len(likely) < count:
-        likely = scaled
-    _drop_below(scaled, scaled, np.partition(likely, -count)[-count])
+        likely = row
+    return np.float32(np.partition(likely, -count)[-count])
 
 
 def _top_p(scaled: Row, mass: float) -> None:
     """Keep the fewest likeliest tokens whose probabilities sum to top_p or more."""
-    probabilities = torch.from_numpy(scaled).softmax(-1).numpy()
+    probabilities = np.exp(scaled - scaled.max())
+    probabilities /= probabilities.sum()
     likely = _at_least(probabilities, probabilities.max() * np.float32(math.exp(-LIKELY_NATS)))
     border = _nucleus_border(likely, mass)
     if border is None:  # sums round: even all tokens may miss a mass near 1, and then all stay

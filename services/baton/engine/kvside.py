@@ -1,4 +1,4 @@
-"""Keys or values of one layer as torch sees them: vectors in at slots, vectors out of slots.
+"""The KV cache as torch sees it, side by side: vectors in at slots, vectors out of slots.
 
 Knows the order of a block's bytes, the kernels' own; knows nothing of who owns a block. A slot is a
 token's place: block id times tokens per block, plus its place in the block.
@@ -9,7 +9,8 @@ from typing import Protocol
 
 import torch
 
-from baton.engine.quant.kv import INT8_SCALE_BYTES
+from baton.engine.kvcache import PagedKvCache
+from baton.engine.quant.kv import SCALE_BYTES
 
 LEVELS = 127  # -127..127
 # Of keys in memory: the products want one side unsigned, and queries stay signed.
@@ -32,6 +33,29 @@ class KvSide(Protocol):
     def query(self, q: torch.Tensor) -> torch.Tensor:
         """Queries [..., head_size] as keys of this type are multiplied with: rounded like them."""
         ...
+
+
+class TorchKv:
+    """The sides of a cache, over its own memory. Lives on without the cache."""
+
+    def __init__(self, cache: PagedKvCache) -> None:
+        self._dtype = getattr(torch, cache.dtype)
+        self._shape = (cache.block_size, cache.kv_heads, cache.head_size)
+        sides = torch.from_numpy(cache.sides)
+        self._layers = [
+            (self._side(keys, Int8Keys), self._side(values, Int8Values))
+            for keys, values in zip(sides[0::2], sides[1::2], strict=True)
+        ]
+
+    def layer(self, index: int) -> tuple[KvSide, KvSide]:
+        """A layer's keys and values."""
+        return self._layers[index]
+
+    def _side(self, blocks: torch.Tensor, levels: "type[Int8Keys | Int8Values]") -> KvSide:
+        """blocks: [blocks, bytes of a side]"""
+        if self._dtype is torch.int8:
+            return levels(blocks, self._shape)
+        return FloatSide(blocks.view(self._dtype).view(-1, *self._shape[1:]))
 
 
 class FloatSide:
@@ -62,7 +86,7 @@ class _Int8Side:
         self._block_size, heads, _ = shape
         size, count = math.prod(shape), len(blocks)
         self._levels = blocks[:, :size].view(count, *self._order(*shape))
-        self._scales = blocks[:, size:].view(count, heads, self._block_size, INT8_SCALE_BYTES)
+        self._scales = blocks[:, size:].view(count, heads, self._block_size, SCALE_BYTES)
 
     def query(self, q: torch.Tensor) -> torch.Tensor:
         levels, scales = _rounded(q)

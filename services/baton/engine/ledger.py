@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from baton.common.errors import EngineFailure
 from baton.engine.blocks import BlockPool
-from baton.engine.messages import EngineLoad, Event, Tokens
+from baton.engine.messages import EngineLoad, Event, Progress, Tokens
 from baton.engine.params import FinishReason, TokenSample
 from baton.engine.request import Phase, Request
 
@@ -49,6 +49,14 @@ class Ledger:
             )
         )
         request.announced = True
+
+    def tell_progress(self, request: Request) -> None:
+        table = tuple(request.block_table)
+        self.note(Progress(request.request_id, request.computed, table))
+
+    def count_guesses(self, made: int, accepted: int) -> None:
+        self.guesses_made += made
+        self.guesses_accepted += accepted
 
     def take_events(self) -> tuple[Event, ...]:
         events, self.events = tuple(self.events), []
@@ -97,7 +105,6 @@ class Ledger:
         pool: BlockPool,
     ) -> None:
         """Check that every request is where its phase says, with the blocks it needs."""
-        pool.audit(request.block_table for request in requests)
         for request in requests:
             name, phase = request.request_id, request.phase
             if (request in waiting) != (phase is Phase.WAITING):

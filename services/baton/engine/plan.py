@@ -3,7 +3,7 @@
 Values only; who gets which slice is the scheduler's to decide.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from baton.engine.identity import root_id
 from baton.engine.request import Request
@@ -40,12 +40,15 @@ class KvIdentity:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSlice:
-    """The next `length` uncomputed tokens of `request`, and guesses at those after them."""
+    """The next `length` tokens of `request` from its start on, and guesses at those after them."""
 
     request: Request
     length: int
     guesses: tuple[int, ...] = ()
+    start: int = field(init=False)  # position of the first of them
+    samples: bool = field(init=False)  # whether it reaches the end of what is known or being drawn
 
-    @property
-    def samples(self) -> bool:
-        return self.length == self.request.pending
+    def __post_init__(self) -> None:
+        # as of now: launching a step moves the request's start
+        object.__setattr__(self, "start", self.request.start)
+        object.__setattr__(self, "samples", self.length == self.request.pending)

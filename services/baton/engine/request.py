@@ -68,6 +68,8 @@ class Request:
     phase: Phase = Phase.WAITING
     block_table: list[int] = field(default_factory=list)
     computed: int = 0
+    launched: int = 0  # tokens behind those: their KV is being computed by steps under way
+    drawing: int = 0  # tokens that steps under way draw: nobody here knows them yet
     sealed_blocks: int = 0  # leading blocks that the pool knows by id
     cached_tokens: int | None = None  # prompt tokens found in a prefix cache; None: not looked yet
     prompt_logprobs: list[TokenSample] = field(default_factory=list)
@@ -88,9 +90,14 @@ class Request:
         return len(self.prompt) + len(self.output)
 
     @property
+    def start(self) -> int:
+        """The first position whose KV is neither there nor being computed."""
+        return self.computed + self.launched
+
+    @property
     def pending(self) -> int:
-        """Known tokens whose KV is not there yet; the last of them asks for a sample."""
-        return self.length - self.computed
+        """Tokens, known or being drawn, from `start` on; the last of them asks for a sample."""
+        return self.length + self.drawing - self.start
 
     def tokens(self, start: int, end: int) -> Sequence[int]:
         """Tokens start .. end-1 of prompt + output."""

@@ -1,36 +1,36 @@
-"""Runs one engine step on torch: flattens the batch, computes the decoder once, samples.
+"""Runs one engine step on the processor: computes the decoder once over the batch, then samples.
 
-Knows tensors; knows nothing of queues, phases or why a slice is in the batch.
+Knows rows of hidden states and of logits, whoever makes them; knows nothing of queues, phases or
+why a slice is in the batch.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 
-import torch
-
 from baton.common.errors import BatonError, EngineFailure
+from baton.engine.agreement import agreed, wanted_draws
 from baton.engine.batch import BatchSlice, SampleRequest, SliceResult, StepBatch
 from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.models.build import build_step_model
-from baton.engine.models.steps import HiddenRows, StepModel
+from baton.engine.models.step_model import build_step_model
+from baton.engine.models.steps import HiddenRows, Rows, StepModel
 from baton.engine.params import TokenSample
-from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name
-from baton.engine.quant.quantization import Quantization
-from baton.engine.sampler import NOT_FINITE, RawLogprobs, RowSample, sample_rows
+from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name, require_kv_on_cpu
+from baton.engine.quant.quantization import Quantization, require_on_cpu
+from baton.engine.sampler import NOT_FINITE, RawLogprobs, sample_rows
 from baton.engine.weights.open import open_weights
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel
 
 # Prompt rows scored at once: 128 rows of a 128k vocabulary are 64 MiB of logits.
 SCORED_ROWS_MAX = 128
-# Enough of a torch error to find its cause; some carry whole tensors.
+# Enough of an error to find its cause; some of torch carry whole tensors.
 FAILURE_CHARS_MAX = 200
 
 
-class TorchRunner:
+class CpuRunner:
     """Implements Runner. `cache` is the KvStore of the same blocks."""
 
     def __init__(self, decoder: StepModel, cache: PagedKvCache) -> None:
@@ -41,8 +41,7 @@ class TorchRunner:
         if not batch.slices:
             return []
         try:
-            with torch.inference_mode():
-                return self._run(batch.slices)
+            return self._run(batch.slices)
         except BatonError:
             raise
         except Exception as error:
@@ -68,19 +67,19 @@ class TorchRunner:
         asked = [index for index, piece in enumerate(slices) if piece.sample is not None]
         if not asked:
             return
-        wanted = [_draws(slices[index]) for index in asked]
+        wanted = [wanted_draws(slices[index]) for index in asked]
         ends = [rows.firsts[index] + len(slices[index].token_ids) for index in asked]
         heads = [end - back for end, row in zip(ends, wanted, strict=True) for back in _from(row)]
         logits = self._decoder.logits(rows.hidden[heads])
         drawn = sample_rows(logits, list(chain(*wanted)), self._decoder.best)
         first = 0
         for index, row in zip(asked, wanted, strict=True):
-            error, samples = _agreed(slices[index], drawn[first : first + len(row)])
+            error, samples = agreed(slices[index], drawn[first : first + len(row)])
             error = results[index].error or error
             results[index] = replace(results[index], samples=samples, error=error)
             first += len(row)
 
-    def _score(self, hidden: torch.Tensor, piece: BatchSlice) -> SliceResult:
+    def _score(self, hidden: Rows, piece: BatchSlice) -> SliceResult:
         """The prompt logprobs a slice asks for. hidden: the slice's rows [T, hidden]."""
         if piece.prompt_logprobs is None:
             return SliceResult()
@@ -90,42 +89,16 @@ class TorchRunner:
             logits = self._decoder.logits(hidden[first : first + len(following)])
             if not all(self._decoder.best(logits).finite):
                 return SliceResult(error=NOT_FINITE)
-            raw = RawLogprobs(logits, [piece.prompt_logprobs] * len(following))
-            scored += [raw.sample(row, token) for row, token in enumerate(following)]
+            scored += [
+                RawLogprobs(row, piece.prompt_logprobs).sample(token)
+                for row, token in zip(logits, following, strict=True)
+            ]
         return SliceResult(prompt_logprobs=tuple(scored))
-
-
-def _draws(piece: BatchSlice) -> list[SampleRequest]:
-    """What to draw for a slice: after its last known token, and after each guess."""
-    assert piece.sample is not None
-    if not piece.guesses:
-        return [piece.sample]
-    guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
-    output = list(piece.sample.output)
-    return [
-        replace(piece.sample, output=[*output, *guesses[:count]])
-        for count in range(piece.guesses + 1)
-    ]
 
 
 def _from(draws: Sequence[SampleRequest]) -> range:
     """How far before the end of its slice each draw's row lies."""
     return range(len(draws), 0, -1)
-
-
-def _agreed(
-    piece: BatchSlice, drawn: Sequence[RowSample]
-) -> tuple[str | None, tuple[TokenSample, ...]]:
-    """The drawn tokens as far as they follow from right guesses; the error of the first row."""
-    guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
-    samples: list[TokenSample] = []
-    for row, guess in zip_longest(drawn, guesses):
-        if row.sample is None:
-            break
-        samples.append(row.sample)
-        if row.sample.token_id != guess:
-            break
-    return (None if samples else drawn[0].error), tuple(samples)
 
 
 def build_runner(
@@ -139,18 +112,18 @@ def build_runner(
     kv: KvCacheDtype = KvCacheDtype.AUTO,
     kernels: Kernels = Kernels.AUTO,
     kernel_cache_dir: Path | None = None,
-) -> TorchRunner:
-    """A runner with the model's weights and an empty cache. Raises ModelFileError.
+) -> CpuRunner:
+    """A runner with the model's weights and an empty cache.
 
-    `threads` compute the steps: more than the cores at hand collapses throughput. Beside our
-    kernels torch, whose count is the whole process's, keeps to one: it only samples.
+    Raises ModelFileError, and ConfigError for a scheme or a cache of CUDA devices only.
+
+    `threads` compute the steps: more than the cores at hand collapses throughput.
     """
-    library = choose_library(kernels, quantization, kernel_cache_dir, kv=kv)
-    torch.set_num_threads(threads)
+    require_on_cpu(quantization)
+    library = choose_library(kernels, quantization, kernel_cache_dir, kv=kv, experts=config.experts)
     with open_weights(model, config) as source:
         decoder = build_step_model(source, config, quantization, library=library, threads=threads)
-    torch.set_num_threads(1 if library else threads)
-    return TorchRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))
+    return CpuRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))
 
 
 def empty_cache(
@@ -162,5 +135,5 @@ def empty_cache(
 ) -> PagedKvCache:
     """A cache of the type the scheme computes with, or of the one asked for."""
     name = kv_dtype_name(quantization, kv, block_size=block_size, head_size=config.head_size)
-    dtype = getattr(torch, name)
-    return PagedKvCache(config, block_count=block_count, block_size=block_size, dtype=dtype)
+    require_kv_on_cpu(name)
+    return PagedKvCache(config, block_count=block_count, block_size=block_size, dtype=name)

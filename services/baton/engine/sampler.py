@@ -1,4 +1,4 @@
-"""Chooses one token per row of logits, and reports logprobs.
+"""Chooses one token per row of logits, and reports logprobs. In numpy, whoever made the logits.
 
 Knows rows, parameters and counter-based noise; keeps no state and no generator. A drawn token is
 the one whose logit and Gumbel noise sum highest, so two workers or batches whose logits differ in
@@ -6,14 +6,14 @@ the last bits agree on all but a vanishing share of draws.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from baton.engine.agreement import RowSample
 from baton.engine.batch import SampleRequest
-from baton.engine.filters import NEVER, Row, edit_row, filter_row, needs_edit
-from baton.engine.models.steps import BestTokens, best_tokens
+from baton.engine.filters import NEVER, Row, edit_row, filter_row, kth_largest, needs_edit
+from baton.engine.models.steps import BestTokens, Rows, best_tokens
 from baton.engine.noise import Noise
 from baton.engine.params import TokenLogprob, TokenSample
 
@@ -25,52 +25,43 @@ NOT_FINITE = "the model's logits are not finite"
 NOTHING_LEFT = "the sampling parameters leave no token"
 
 
-@dataclass(frozen=True, slots=True)
-class RowSample:
-    """The token chosen from one row, or what is wrong with the row."""
-
-    sample: TokenSample | None = None
-    error: str | None = None
-
-
 def sample_rows(
-    logits: torch.Tensor,
+    logits: Rows,
     requests: Sequence[SampleRequest],
-    best: Callable[[torch.Tensor], BestTokens] = best_tokens,
+    best: Callable[[Rows], BestTokens] = best_tokens,
 ) -> list[RowSample]:
-    """[R, vocab] float32, one row per request -> one token, or a fault of its row, each.
+    """[R, vocab], one row per request -> one token, or a fault of its row, each.
 
     Overwrites `logits`. Logprobs are of the raw distribution, before any parameter. `best` finds
     the likeliest token of each row.
     """
     likeliest = best(logits)
-    scored = [row for row, request in enumerate(requests) if request.params.logprobs is not None]
-    raw = RawLogprobs(logits[scored], [requests[row].params.logprobs or 0 for row in scored])
     results = []
     for row, request in enumerate(requests):
         if not likeliest.finite[row]:
             results.append(RowSample(error=NOT_FINITE))
             continue
+        count = request.params.logprobs
+        raw = None if count is None else RawLogprobs(logits[row].copy(), count)
         token = _choose(logits[row], request, likeliest.token_ids[row])
         if token is None:
             results.append(RowSample(error=NOTHING_LEFT))
-        elif request.params.logprobs is None:
-            results.append(RowSample(sample=TokenSample(token)))
         else:
-            results.append(RowSample(sample=raw.sample(scored.index(row), token)))
+            sample = TokenSample(token) if raw is None else raw.sample(token)
+            results.append(RowSample(sample=sample))
     return results
 
 
-def _choose(logits: torch.Tensor, request: SampleRequest, likeliest: int) -> int | None:
+def _choose(row: Row, request: SampleRequest, likeliest: int) -> int | None:
     """[vocab] -> a token; None where every token is forbidden. `likeliest`: before any edit."""
     edited = needs_edit(request)
     if edited:
-        edit_row(logits, request)
-    row: Row = logits.numpy()
+        edit_row(row, request)
+        if row.max() == NEVER:
+            return None
     if not request.params.greedy:
         return draw(filter_row(row, request.params), request.params.seed, request.position)
-    token = int(row.argmax()) if edited else likeliest  # ties: the lowest id either way
-    return token if row[token] > NEVER else None
+    return int(row.argmax()) if edited else likeliest  # ties: the lowest id either way
 
 
 def draw(row: Row, seed: int, position: int) -> int | None:
@@ -96,21 +87,30 @@ def draw(row: Row, seed: int, position: int) -> int | None:
 
 
 class RawLogprobs:
-    """The raw distribution of some rows, read after the token is known."""
+    """The raw distribution of a row, read after the token is known."""
 
-    def __init__(self, logits: torch.Tensor, counts: Sequence[int]) -> None:
-        """logits [R, vocab]; counts [R]: how many of the likeliest tokens each row reports."""
-        self._logprobs = logits.log_softmax(-1)
-        self._counts = [min(count, logits.shape[1]) for count in counts]
-        best = self._logprobs.topk(max(self._counts, default=0))
-        self._ids: list[list[int]] = best.indices.tolist()
-        self._values: list[list[float]] = best.values.tolist()
+    def __init__(self, row: Row, count: int) -> None:
+        """row: [vocab], finite, not to be changed; count: how many of the likeliest tokens it
+        reports."""
+        self._row, self._count = row, min(count, len(row))
+        self._highest = row.max()
+        self._mass = np.log(np.exp(row - self._highest).sum())
 
-    def sample(self, row: int, token: int) -> TokenSample:
-        count = self._counts[row]
-        pairs = zip(self._ids[row][:count], self._values[row][:count], strict=True)
+    def sample(self, token: int) -> TokenSample:
+        best = self._likeliest() if self._count else np.empty(0, np.intp)
+        pairs = zip(best.tolist(), self._logprobs(best).tolist(), strict=True)
         return TokenSample(
             token_id=token,
-            logprob=float(self._logprobs[row, token]),
+            logprob=float(self._logprobs(np.array([token]))[0]),
             top=tuple(TokenLogprob(token_id, logprob) for token_id, logprob in pairs),
         )
+
+    def _logprobs(self, tokens: NDArray[np.intp]) -> Row:
+        logprobs: Row = self._row[tokens] - self._highest - self._mass
+        return logprobs
+
+    def _likeliest(self) -> NDArray[np.intp]:
+        """The likeliest tokens first; of equals the lowest ids."""
+        found = np.flatnonzero(self._row >= kth_largest(self._row, self._count))
+        order = np.argsort(-self._row[found], kind="stable")
+        return found[order[: self._count]]

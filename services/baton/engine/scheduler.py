@@ -13,7 +13,8 @@ from baton.common.errors import IllegalTransition, InvalidRequest, PromptTooLong
 from baton.engine.batch import SliceResult
 from baton.engine.blocks import BlockPool
 from baton.engine.ledger import Ledger
-from baton.engine.messages import EngineLoad, Event, Progress, Reserved, Submit
+from baton.engine.lookahead import LookAhead
+from baton.engine.messages import EngineLoad, Event, Reserved, Submit
 from baton.engine.params import FinishReason, TokenSample
 from baton.engine.plan import KvIdentity, PlannedSlice, SchedulerLimits
 from baton.engine.request import Happening, Phase, Request, new_request
@@ -40,6 +41,7 @@ class Scheduler:
         self._awaiting: set[str] = set()  # ids of requests whose KV is on its way
         self._blocked = False  # the last plan found nothing to do: only a command can change that
         self._ledger = Ledger()
+        self.ahead = LookAhead(pool, limits.context_length_max)
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -90,8 +92,7 @@ class Scheduler:
             return
         request.advance(Happening.KV_LOST)
         self._enter_batch(request)
-        # Whatever arrived, the last known token must be computed here: its logits give the next
-        # one.
+        # whatever arrived, the last known token is computed here: its logits give the next one
         request.computed = min(request.computed, request.length - 1)
         self._seal(request)
 
@@ -106,9 +107,11 @@ class Scheduler:
     # -- a step -------------------------------------------------------------------------------
 
     def plan(self) -> list[PlannedSlice]:
-        """Choose the slices of the next step; empty when nothing can be computed now."""
-        budget = self.limits.token_budget
-        decoding = [request for request in self._running if request.pending == 1]
+        """Choose the slices of the next step; empty when nothing can be computed, or not yet."""
+        ahead, budget = self.ahead, self.limits.token_budget
+        if ahead.must_wait(self._running) or (self._guesser is not None and not ahead.idle):
+            return []
+        decoding = [r for r in self._running if r.pending == 1 and ahead.goes_on(r)]
         planned: list[PlannedSlice] = []
         preempted = False
         for request in decoding:
@@ -133,10 +136,14 @@ class Scheduler:
         return planned
 
     def commit(self, planned: Sequence[PlannedSlice], results: Sequence[SliceResult]) -> None:
-        """Take in what the step computed, in the order of the plan."""
+        """Take in what the oldest launched step computed, in the order of its plan."""
+        self.ahead.land(planned)
         self._ledger.steps += 1
+        self._blocked = False
         for piece, result in zip(planned, results, strict=True):
-            request, samples = piece.request, piece.samples
+            request = piece.request
+            if request.phase is not Phase.RUNNING:
+                continue  # it ended while the step was under way
             if result.error is not None:
                 self._finish(request, FinishReason.ERROR, error=result.error)
                 continue
@@ -144,8 +151,8 @@ class Scheduler:
             request.prompt_logprobs.extend(result.prompt_logprobs)
             self._seal(request)
             if request.export:
-                self._report_progress(request)
-            if samples:
+                self._ledger.tell_progress(request)
+            if piece.samples:
                 self._learn(piece, result)
                 self._take_tokens(request, result.samples)
 
@@ -167,7 +174,7 @@ class Scheduler:
     def _make_room(self, request: Request) -> bool:
         """See that the block of the next token is in the table; preempt for it. True if any was."""
         preempted = False
-        while len(request.block_table) * self._pool.block_size <= request.computed:
+        while len(request.block_table) * self._pool.block_size <= request.start:
             if self._pool.free_count:
                 request.block_table.extend(self._pool.allocate(1))
                 break
@@ -203,8 +210,7 @@ class Scheduler:
         guessed, accepted = len(piece.guesses), len(result.samples) - 1
         if self._guesser is not None and guessed:
             self._guesser.learn(piece.request, guessed, accepted)
-            self._ledger.guesses_made += guessed
-            self._ledger.guesses_accepted += accepted
+            self._ledger.count_guesses(guessed, accepted)
 
     def _roomy(self, request: Request, guesses: int) -> int:
         """How many of the guesses have a place in the KV cache without preempting anyone."""
@@ -225,7 +231,8 @@ class Scheduler:
 
     def _admit(self, budget: int) -> list[PlannedSlice]:
         planned: list[PlannedSlice] = []
-        while self._waiting and self._seats_free():
+        seats = self.limits.sequences_max
+        while self._waiting and len(self._running) + len(self._awaiting) < seats:
             request = self._waiting[0]
             if (not request.remote and budget <= 0) or not self._reserve(request):
                 break
@@ -240,14 +247,11 @@ class Scheduler:
             request.advance(Happening.ADMIT)
             self._running.append(request)
             if request.export and request.computed:
-                self._report_progress(request)
+                self._ledger.tell_progress(request)
             piece = PlannedSlice(request, min(request.pending, budget))
             planned.append(piece)
             budget -= piece.length
         return planned
-
-    def _seats_free(self) -> bool:
-        return len(self._running) + len(self._awaiting) < self.limits.sequences_max
 
     def _enter_batch(self, request: Request) -> None:
         self._awaiting.discard(request.request_id)
@@ -256,8 +260,7 @@ class Scheduler:
     def _reserve(self, request: Request) -> bool:
         """Give a waiting request blocks for all it knows, shared where cached. False: no room."""
         pool = self._pool
-        # At least the last known token is computed anew, for its logits; scoring a prompt needs
-        # all.
+        # the last known token at least is computed anew, for its logits; scoring takes all
         shareable = (request.length - 1) // pool.block_size
         if request.params.prompt_logprobs is not None:
             shareable = 0
@@ -281,10 +284,6 @@ class Scheduler:
             for index in range(request.sealed_blocks, full):
                 self._pool.seal(request.block_table[index], ids[index])
             request.sealed_blocks = full
-
-    def _report_progress(self, request: Request) -> None:
-        table = tuple(request.block_table)
-        self._ledger.note(Progress(request.request_id, request.computed, table))
 
     def _take_tokens(self, request: Request, tokens: Sequence[TokenSample]) -> None:
         """Append what a step found, up to the token that ends the request."""
@@ -323,8 +322,7 @@ class Scheduler:
         del self._requests[request.request_id]
 
     def _free(self, request: Request) -> None:
-        self._pool.release(request.block_table)
-        request.block_table = []
+        self.ahead.release(request)
         request.computed = request.sealed_blocks = 0
 
     # -- what others may know -----------------------------------------------------------------
@@ -332,7 +330,7 @@ class Scheduler:
     def has_work(self) -> bool:
         """Whether a step could compute, reserve or report anything."""
         queued = self._waiting and not self._blocked
-        return bool(self._running or queued or self._ledger.events)
+        return bool(self._running or queued or self._ledger.events or not self.ahead.idle)
 
     def load(self) -> EngineLoad:
         waiting = sum(request.length for request in self._waiting)
@@ -347,4 +345,6 @@ class Scheduler:
 
     def audit(self) -> None:
         """Check the pool and the requests against each other. Raises EngineFailure."""
+        tables = [request.block_table for request in self._requests.values()]
+        self._pool.audit([*tables, *self.ahead.held_tables])
         self._ledger.audit(self._requests.values(), self._waiting, self._running, self._pool)

@@ -37,6 +37,8 @@ def _problem(config: ModelConfig) -> str | None:
         return f"{config.layers} layers (at most {LAYERS_MAX})"
     if config.heads % config.kv_heads:
         return f"{config.heads} attention heads cannot share {config.kv_heads} key-value heads"
+    if config.experts_per_token > config.experts:
+        return f"{config.experts_per_token} experts for each token, of {config.experts}"
     if config.head_size % 2:
         return f"rotary embedding needs an even head size, not {config.head_size}"
     if config.rope_divisors is not None and len(config.rope_divisors) != config.head_size // 2:

@@ -27,6 +27,7 @@ def config_from_json(file_name: str, values: dict[str, object]) -> ModelConfig:
     rope_theta, rope_scaling = _rope(said, context_length)
     heads, layers = said.natural("num_attention_heads"), said.natural("num_hidden_layers")
     window, sliding_layers = _sliding(said, family, layers)
+    mixture = family is Family.QWEN3_MOE
     return ModelConfig(
         family=family,
         vocab_size=said.natural("vocab_size"),
@@ -44,9 +45,13 @@ def config_from_json(file_name: str, values: dict[str, object]) -> ModelConfig:
         qkv_bias=family is Family.QWEN2 or _attention_bias(said, family),
         output_bias=_attention_bias(said, family),
         mlp_bias=family is Family.LLAMA and said.flag("mlp_bias", False),
-        qk_norm=family is Family.QWEN3,
+        qk_norm=family in (Family.QWEN3, Family.QWEN3_MOE),
         sliding_window=window,
         sliding_layers=sliding_layers,
+        experts=_experts(said) if mixture else 0,
+        experts_per_token=said.natural("num_experts_per_tok") if mixture else 0,
+        expert_intermediate_size=said.natural("moe_intermediate_size") if mixture else 0,
+        norm_topk_prob=mixture and said.flag("norm_topk_prob", False),
     )
 
 
@@ -67,6 +72,14 @@ def _refuse_variants(said: Fields) -> None:
         raise said.unsupported("quantization_config", "F32 F16 BF16 safetensors, or GGUF")
 
 
+def _experts(said: Fields) -> int:
+    """How many there are; refuses models that mix dense layers in. Two spellings, as transformers
+    4 and 5 have it."""
+    if said.natural("decoder_sparse_step", 1) != 1 or said.whole_numbers("mlp_only_layers"):
+        raise said.unsupported("a mixture with dense layers in between", "experts in all layers")
+    return said.natural("num_experts" if said.has("num_experts") else "num_local_experts")
+
+
 def _head_size(said: Fields, family: Family, heads: int) -> int:
     if family is Family.QWEN3:
         return said.natural("head_dim", QWEN3_HEAD_SIZE)
@@ -75,7 +88,8 @@ def _head_size(said: Fields, family: Family, heads: int) -> int:
 
 def _attention_bias(said: Fields, family: Family) -> bool:
     """On all four projections; only these families know the key."""
-    return family in (Family.LLAMA, Family.QWEN3) and said.flag("attention_bias", False)
+    biased = (Family.LLAMA, Family.QWEN3, Family.QWEN3_MOE)
+    return family in biased and said.flag("attention_bias", False)
 
 
 def _sliding(said: Fields, family: Family, layers: int) -> tuple[int | None, tuple[int, ...]]:
@@ -89,6 +103,8 @@ def _sliding(said: Fields, family: Family, layers: int) -> tuple[int | None, tup
         return said.natural("sliding_window", SLIDING_WINDOW), tuple(range(layers))
     if not said.flag("use_sliding_window", False) or said.nulled("sliding_window"):
         return None, ()
+    if family is Family.QWEN3_MOE:
+        raise said.unsupported("a sliding window in a mixture of experts", "full attention")
     sliding = _sliding_layers(said, layers)
     return (said.natural("sliding_window", SLIDING_WINDOW), sliding) if sliding else (None, ())
 

@@ -11,6 +11,7 @@ class Family(Enum):
     MISTRAL = "mistral"
     QWEN2 = "qwen2"
     QWEN3 = "qwen3"
+    QWEN3_MOE = "qwen3_moe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,30 @@ class ModelConfig:
     qk_norm: bool = False  # qwen3: RMS norm per head on q and k before rope
     sliding_window: int | None = None  # tokens a query sees, itself included
     sliding_layers: tuple[int, ...] = ()  # layers with the window; all others see everything
+    # A mixture of experts, in every layer: each token goes to the few its router rates highest.
+    experts: int = 0  # 0: dense layers
+    experts_per_token: int = 0
+    expert_intermediate_size: int = 0  # of one expert; `intermediate_size` is then unused
+    norm_topk_prob: bool = False  # whether the chosen experts' shares are made to add up to 1
 
 
 def weight_count(config: ModelConfig) -> int:
-    """Weights that a decode step reads: layers and head, without the embedding table."""
+    """Weights of layers and head, without the embedding table: what computing can read."""
     heads = config.heads + 2 * config.kv_heads
     attention = config.hidden_size * config.head_size * (heads + config.heads)
     mlp = 3 * config.hidden_size * config.intermediate_size
+    if config.experts:  # all of them, and the router
+        mlp = config.experts * (config.hidden_size + _expert_weights(config))
     return config.layers * (attention + mlp) + config.vocab_size * config.hidden_size
+
+
+def step_weight_count(config: ModelConfig, rows: int) -> float:
+    """Weights that a step over so many tokens reads: of a mixture the mean, were each token's
+    experts drawn at random."""
+    missed = (1 - config.experts_per_token / config.experts) ** rows if config.experts else 0.0
+    unread = config.experts * missed
+    return weight_count(config) - config.layers * unread * _expert_weights(config)
+
+
+def _expert_weights(config: ModelConfig) -> int:
+    return 3 * config.hidden_size * config.expert_intermediate_size

@@ -43,8 +43,9 @@ SERVER_STOP_LIMIT_S = 2.0
 
 
 class ModelsOnDemand:
-    """Implements Models. Torch is behind `assembly` and takes seconds to import: only when a model
-    is asked for, so that probes are answered and signals heard before."""
+    """Implements Models. What computes is behind `assembly`; torch, where it does, takes seconds to
+    import: only when a model is asked for, so that probes are answered and signals heard before.
+    """
 
     def plan(self, settings: WorkerSettings) -> ModelPlan:
         from baton.worker.assembly import plan_model

@@ -9,8 +9,10 @@ from baton.common.logs import get_log
 from baton.engine.blocks import BlockPool
 from baton.engine.calibration import calibrate
 from baton.engine.costmodel import CostModel
+from baton.engine.devices import DeviceChoice, choose_device
 from baton.engine.engine import Engine
 from baton.engine.kernels.selection import KERNELS_FOLDER
+from baton.engine.kvcache import PagedKvCache
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.quant.kv import kv_dtype_name, require_fit
 from baton.engine.runner import build_runner
@@ -22,8 +24,9 @@ from baton.model.progress import progress_for_stderr
 from baton.model.tokenizer import load_eos_token_ids
 from baton.rpc.channels import MESSAGE_BYTES_MAX
 from baton.worker.guessing import new_guesser
-from baton.worker.plan import ModelPlan
-from baton.worker.progress import StepProgress, WatchedRunner
+from baton.worker.memory import keep_freed
+from baton.worker.plan import LoadedModel, ModelPlan
+from baton.worker.progress import StepProgress, WatchedLauncher, WatchedRunner
 from baton.worker.settings import WorkerSettings
 
 FRAME_HEADER_BYTES_MAX = 1_024  # what a KV frame carries besides its payload, generously
@@ -32,7 +35,9 @@ MIB = 1024 * 1024
 
 
 def plan_model(settings: WorkerSettings) -> ModelPlan:
-    """Fetch the model if need be and size the cache. Raises ModelFileError and ConfigError."""
+    """Fetch the model if need be and size the cache; on a CUDA device, load it for that. Raises
+    ModelFileError and ConfigError."""
+    device = choose_device(settings.device)
     model = resolve(
         settings.model,
         cache_dir=settings.cache_dir.expanduser(),
@@ -54,6 +59,11 @@ def plan_model(settings: WorkerSettings) -> ModelPlan:
         block_size=settings.block_size,
         dtype=dtype,
     )
+    _require_frame(settings, layout)
+    if device is DeviceChoice.CUDA:
+        from baton.worker.device_assembly import plan_on_device
+
+        return plan_on_device(settings, model, config, layout)
     block_count = _block_count(settings, layout)
     return ModelPlan(
         model=model,
@@ -72,19 +82,10 @@ def build_engine(
 
     `costs` is nobody else's until this returns. Every model step is noted in `progress`.
     """
-    loaded = build_runner(
-        plan.model,
-        plan.config,
-        quantization=settings.quantization,
-        block_count=plan.block_count,
-        block_size=settings.block_size,
-        threads=settings.threads,
-        kv=settings.kv_cache_dtype,
-        kernels=settings.kernels,
-        kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,
-    )
+    loaded = plan.loaded or _load_on_cpu(settings, plan)
     get_log(__name__).info("weights loaded")
-    runner = WatchedRunner(loaded, progress)
+    launcher = None if loaded.launcher is None else WatchedLauncher(loaded.launcher, progress)
+    runner = launcher or WatchedRunner(loaded.runner, progress)
     calibrate(
         runner,
         costs.learn,
@@ -92,9 +93,11 @@ def build_engine(
         block_size=settings.block_size,
         clock=SystemClock(),
     )
+    if isinstance(loaded.kv, PagedKvCache):  # a device's is taken as a whole, written or not
+        loaded.kv.clear()
     pool = BlockPool(plan.block_count, settings.block_size)
     limits = SchedulerLimits(
-        token_budget=settings.step_tokens_max,
+        token_budget=settings.step_tokens(plan.device),
         sequences_max=settings.sequences_max,
         context_length_max=plan.context_length_max,
     )
@@ -107,20 +110,39 @@ def build_engine(
         eos_token_ids=plan.eos_token_ids,
     )
     scheduler = Scheduler(limits, pool, identity, plan.eos_token_ids, guesser)
-    return Engine(scheduler, pool, runner, loaded.cache)
+    return Engine(scheduler, pool, runner, loaded.kv, launcher)
+
+
+def _load_on_cpu(settings: WorkerSettings, plan: ModelPlan) -> LoadedModel:
+    keep_freed()
+    runner = build_runner(
+        plan.model,
+        plan.config,
+        quantization=settings.quantization,
+        block_count=plan.block_count,
+        block_size=settings.block_size,
+        threads=settings.threads,
+        kv=settings.kv_cache_dtype,
+        kernels=settings.kernels,
+        kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,
+    )
+    return LoadedModel(runner, runner.cache)
+
+
+def _require_frame(settings: WorkerSettings, layout: KvLayout) -> None:
+    """Raises ConfigError for blocks that no frame of the hand-off can hold."""
+    if layout.block_bytes > MESSAGE_BYTES_MAX - FRAME_HEADER_BYTES_MAX:
+        raise ConfigError(
+            [
+                f"block_size: a block of {settings.block_size} tokens has {layout.block_bytes}"
+                f" bytes, a frame of the hand-off takes {MESSAGE_BYTES_MAX}; choose fewer tokens"
+            ]
+        )
 
 
 def _block_count(settings: WorkerSettings, layout: KvLayout) -> int:
-    """Blocks that fit kv_cache_mib. Raises ConfigError for blocks no frame or cache can hold."""
-    block_bytes = layout.block_bytes
-    if block_bytes > MESSAGE_BYTES_MAX - FRAME_HEADER_BYTES_MAX:
-        raise ConfigError(
-            [
-                f"block_size: a block of {settings.block_size} tokens has {block_bytes} bytes,"
-                f" a frame of the hand-off takes {MESSAGE_BYTES_MAX}; choose fewer tokens"
-            ]
-        )
-    block_count = settings.kv_cache_mib * MIB // block_bytes
+    """Blocks that fit kv_cache_mib. Raises ConfigError where hardly any do."""
+    block_count = settings.kv_cache_mib * MIB // layout.block_bytes
     if block_count < 2:
         raise ConfigError(
             [f"kv_cache_mib: {settings.kv_cache_mib} MiB hold {block_count} blocks of this model"]

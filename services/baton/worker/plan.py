@@ -6,7 +6,9 @@ Plain values and a protocol, without torch behind them: `assembly` is the one th
 from dataclasses import dataclass
 from typing import Protocol
 
+from baton.engine.batch import KvStore, Launcher, Runner
 from baton.engine.costmodel import CostModel
+from baton.engine.devices import DeviceChoice
 from baton.handoff.layout import KvLayout
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel
@@ -16,8 +18,17 @@ from baton.worker.turns import EngineApi
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Weights and cache, ready to compute."""
+
+    runner: Runner
+    kv: KvStore
+    launcher: Launcher | None = None  # the runner, where steps need not be waited for
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """Known before any weight is loaded."""
+    """Known before the engine is built."""
 
     model: LocalModel
     config: ModelConfig
@@ -25,6 +36,9 @@ class ModelPlan:
     layout: KvLayout
     block_count: int
     context_length_max: int  # tokens: what the model was trained for, or what the cache holds
+    device: DeviceChoice = DeviceChoice.CPU
+    # Set where the cache gets what the weights leave, so that they had to be loaded first.
+    loaded: LoadedModel | None = None
 
 
 class Models(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baton.engine.batch import Runner, SliceResult, StepBatch
+from baton.engine.batch import Launcher, Runner, SliceResult, StepBatch, Ticket
 from baton.engine.stepshape import StepShape, shape_of
 
 
@@ -56,6 +56,28 @@ class WatchedRunner:
         """Raises what the wrapped runner raises."""
         with self._progress.phase(shape_of(batch.slices)):
             return self._runner.run(batch)
+
+
+class WatchedLauncher(WatchedRunner):
+    """Implements Launcher: the launcher it wraps, with every launch and every wait noted."""
+
+    def __init__(self, launcher: Launcher, progress: StepProgress) -> None:
+        super().__init__(launcher, progress)
+        self._launcher = launcher
+        self._shapes: dict[Ticket, StepShape] = {}  # of the steps under way
+
+    def launch(self, batch: StepBatch) -> Ticket:
+        """Raises what the wrapped launcher raises."""
+        shape = shape_of(batch.slices)
+        with self._progress.phase(shape):
+            ticket = self._launcher.launch(batch)
+        self._shapes[ticket] = shape
+        return ticket
+
+    def collect(self, ticket: Ticket) -> list[SliceResult]:
+        """Raises what the wrapped launcher raises."""
+        with self._progress.phase(self._shapes.pop(ticket)):
+            return self._launcher.collect(ticket)
 
 
 class Heartbeat:

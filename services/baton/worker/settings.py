@@ -8,11 +8,16 @@ from pathlib import Path
 
 from baton.common.config import setting
 from baton.common.errors import ConfigError
+from baton.engine.devices import DeviceChoice
 from baton.engine.kernels.selection import Kernels
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 from baton.rpc.identity_files import TlsFiles, tls_files
+
+STEP_TOKENS = {DeviceChoice.CPU: 128, DeviceChoice.CUDA: 2_048}
+"""On a CPU core 128 rows already fill its arithmetic, on a large GPU a thousand or two; more only
+makes those wait who share the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,17 @@ class WorkerSettings:
         default=Quantization.NONE,
     )
     cache_dir: Path = setting("where pulled models are kept", default=Path("~/.cache/baton"))  # noqa: RUF009
+    device: DeviceChoice = setting(  # noqa: RUF009
+        "where the model is computed: auto takes a CUDA device where there is one",
+        default=DeviceChoice.AUTO,
+    )
+    memory_fraction: float = setting(
+        "of a CUDA device's memory, whoever uses it: what weights and work space leave of it holds"
+        " KV blocks; a CPU worker has kv_cache_mib",
+        default=0.9,
+        at_least=0.05,
+        at_most=1.0,
+    )
     threads: int = setting(
         "CPU threads; 1 because workers that share cores wait for each other at every layer",
         default=1,
@@ -50,14 +66,15 @@ class WorkerSettings:
         default=KvCacheDtype.AUTO,
     )
     kv_cache_mib: int = setting(
-        "memory for KV blocks, MiB; 1024 holds some 20,000 tokens of a 135M model in float32",
+        "memory for KV blocks of a CPU worker, MiB; 1024 holds some 20,000 tokens of a 135M model"
+        " in float32",
         default=1_024,
         at_least=1,
     )
-    step_tokens_max: int = setting(
-        "tokens per engine step; on a CPU core 128 already fill its arithmetic, and nobody waits"
-        " longer than that step: neither a decode in the batch nor a cancel",
-        default=128,
+    step_tokens_max: int | None = setting(
+        "tokens per engine step; nobody waits longer than that step, neither a decode in the batch"
+        " nor a cancel (none: 128 on a CPU, 2048 on a CUDA device, a token per request at least)",
+        default=None,
         at_least=1,
     )
     sequences_max: int = setting("requests in a step at once", default=64, at_least=1)
@@ -99,13 +116,17 @@ class WorkerSettings:
         "DNS name that every peer's certificate must carry; goes with tls_dir", default=None
     )
 
+    def step_tokens(self, device: DeviceChoice) -> int:
+        """Tokens per engine step on a device of this kind."""
+        return self.step_tokens_max or max(STEP_TOKENS[device], self.sequences_max)
+
     @property
     def tls(self) -> TlsFiles | None:
         return tls_files(self.tls_dir, self.tls_name)
 
     def __post_init__(self) -> None:
         problems = []
-        if self.step_tokens_max < self.sequences_max:
+        if self.step_tokens_max is not None and self.step_tokens_max < self.sequences_max:
             problems.append(
                 f"step_tokens_max ({self.step_tokens_max}) is below sequences_max"
                 f" ({self.sequences_max}): every request needs a token per step"

@@ -48,13 +48,19 @@ def choose_library(
     cache_dir: Path | None = None,
     *,
     kv: KvCacheDtype = KvCacheDtype.AUTO,
+    experts: int = 0,
 ) -> KernelLibrary | None:
-    """The library to compute with; None: torch computes, and the log says why."""
+    """The library to compute with; None: torch computes, and the log says why.
+
+    A mixture of `experts` is computed by torch: the kernels know dense layers only.
+    """
     if choice is Kernels.TORCH:
         return None
     try:
         library = open_library(cache_dir or default_cache_dir(os.environ))
-        if SCHEMES[quantization] not in library.schemes:
+        if experts:
+            raise KernelsUnavailable("there are none for a mixture of experts")
+        if SCHEMES.get(quantization) not in library.schemes:
             raise KernelsUnavailable(f"there are none for {quantization.value} on this processor")
         # auto is int8 with int8 weights only, whose kernels need the same instructions
         if kv is KvCacheDtype.INT8 and KvType.INT8 not in library.kv_types:

@@ -6,18 +6,22 @@ Rows of all requests lie flat in one [T, hidden] tensor; positions and the plan 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn import functional
 
 from baton.engine.attention.paged import attend
 from baton.engine.attention.plan import AttentionPlan
+from baton.engine.attention.rows import flatten
 from baton.engine.batch import BatchSlice
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.models.rotary import Rotation, inverse_frequencies
-from baton.engine.models.steps import BestTokens, HiddenRows, best_tokens
+from baton.engine.kvside import TorchKv
+from baton.engine.models.frequencies import inverse_frequencies
+from baton.engine.models.mlp import Mlp
+from baton.engine.models.rotary import Rotation
+from baton.engine.models.steps import BestTokens, HiddenRows, Rows, best_tokens
 from baton.engine.quant.linear import Linear
-from baton.engine.rows import flatten
 from baton.model.config import ModelConfig
 
 
@@ -28,8 +32,7 @@ class DecoderLayer:
     qk_norm: torch.Tensor | None  # [heads + kv_heads, head_size]
     output: Linear  # heads * head_size -> hidden
     mlp_norm: torch.Tensor  # [hidden]
-    gate_up: Linear  # hidden -> 2 * intermediate
-    down: Linear  # intermediate -> hidden
+    mlp: Mlp
 
 
 class Decoder:
@@ -50,7 +53,8 @@ class Decoder:
         self.config = config
         self._embedding, self._layers = embedding, layers
         self._final_norm, self._lm_head = final_norm, lm_head
-        self._frequencies = inverse_frequencies(config)
+        self._frequencies = torch.from_numpy(inverse_frequencies(config))
+        self._kv: WeakKeyDictionary[PagedKvCache, TorchKv] = WeakKeyDictionary()
 
     def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
         config = self.config
@@ -59,31 +63,34 @@ class Decoder:
             block_size=cache.block_size,
             window=config.sliding_window if config.sliding_layers else None,
         )
-        hidden = self.forward(rows.tokens, rows.positions, rows.plan, cache)
-        return HiddenRows(hidden, rows.firsts)
+        with torch.inference_mode():
+            kv = self._kv.get(cache) or self._kv.setdefault(cache, TorchKv(cache))
+            hidden = self.forward(rows.tokens, rows.positions, rows.plan, kv)
+        return HiddenRows(hidden.numpy(), rows.firsts)
 
     def forward(
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
         plan: AttentionPlan,
-        cache: PagedKvCache,
+        kv: TorchKv,
     ) -> torch.Tensor:
         """tokens and positions [T] -> final hidden rows [T, hidden]; writes the rows' KV."""
         x = functional.embedding(tokens, self._embedding).float()
         rotation = Rotation(positions, self._frequencies)
         for index, layer in enumerate(self._layers):
             x += self._attention(
-                index, layer, self._norm(x, layer.attention_norm), rotation, plan, cache
+                index, layer, self._norm(x, layer.attention_norm), rotation, plan, kv
             )
-            x += _mlp(layer, self._norm(x, layer.mlp_norm))
+            x += layer.mlp(self._norm(x, layer.mlp_norm))
         return self._norm(x, self._final_norm)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Final hidden rows [R, hidden] -> [R, vocab] float32."""
-        return self._lm_head(hidden)
+    def logits(self, hidden: Rows) -> Rows:
+        """Final hidden rows [R, hidden] -> [R, vocab]."""
+        with torch.inference_mode():
+            return self._lm_head(torch.from_numpy(hidden)).numpy()
 
-    def best(self, logits: torch.Tensor) -> BestTokens:
+    def best(self, logits: Rows) -> BestTokens:
         return best_tokens(logits)
 
     def _attention(
@@ -93,7 +100,7 @@ class Decoder:
         x: torch.Tensor,
         rotation: Rotation,
         plan: AttentionPlan,
-        cache: PagedKvCache,
+        kv: TorchKv,
     ) -> torch.Tensor:
         """[T, hidden] -> [T, hidden]"""
         config = self.config
@@ -106,7 +113,7 @@ class Decoder:
                 * layer.qk_norm
             )
         qk = rotation(qk)
-        keys, values = cache.layer(index)
+        keys, values = kv.layer(index)
         keys.write(plan.write_slots, qk[:, config.heads :])
         values.write(plan.write_slots, qkv[:, turned:])
         windowed = plan.windowed is not None and index in config.sliding_layers
@@ -115,9 +122,3 @@ class Decoder:
 
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)
-
-
-def _mlp(layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
-    """[T, hidden] -> [T, hidden]"""
-    gate, up = layer.gate_up(x).chunk(2, dim=-1)
-    return layer.down(functional.silu(gate).mul_(up))

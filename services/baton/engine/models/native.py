@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from baton.common.errors import EngineFailure
@@ -17,19 +16,20 @@ from baton.engine.batch import BatchSlice
 from baton.engine.kernels.library import KernelLibrary
 from baton.engine.kernels.structs import KvType, StepStruct
 from baton.engine.kvcache import PagedKvCache
+from baton.engine.memory import CACHE_LINE_BYTES, aligned_rows
 from baton.engine.models.packed import PackedModel
-from baton.engine.models.steps import BestTokens, HiddenRows, StepTime
+from baton.engine.models.steps import BestTokens, HiddenRows, Rows, StepTime
 from baton.engine.rows import FlatRows, flat_rows
 from baton.model.config import ModelConfig
 
 # Rows of logits start an odd number of cache lines apart: were it a multiple of a page, all rows'
 # stores would fight for the same few places of the first cache.
-LINE_FLOATS = 16
+LINE_FLOATS = CACHE_LINE_BYTES // 4
 
 KV_TYPES = {
-    torch.float32: KvType.FLOAT32,
-    torch.bfloat16: KvType.BFLOAT16,
-    torch.int8: KvType.INT8,
+    "float32": KvType.FLOAT32,
+    "bfloat16": KvType.BFLOAT16,
+    "int8": KvType.INT8,
 }
 
 
@@ -54,7 +54,7 @@ class NativeDecoder:
         """Raises EngineFailure for ids out of range; they are the caller's mistake."""
         rows = flat_rows(slices)
         self._check(rows, cache)
-        hidden = torch.empty(len(rows.tokens), self.config.hidden_size)
+        hidden = aligned_rows(len(rows.tokens), self.config.hidden_size)
         arrays = (rows.tokens, rows.starts, rows.lengths, rows.tables, rows.table_offsets)
         tokens, starts, lengths, tables, offsets = (array.ctypes.data for array in arrays)
         step = StepStruct(
@@ -64,7 +64,7 @@ class NativeDecoder:
             tables=tables,
             table_offsets=offsets,
             cache=cache.address,
-            hidden=hidden.data_ptr(),
+            hidden=hidden.ctypes.data,
             seconds=self._seconds,
             rows=len(rows.tokens),
             sequences=len(rows.lengths),
@@ -75,26 +75,26 @@ class NativeDecoder:
         self._library.step(self._handle, step)
         return HiddenRows(hidden, rows.firsts)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Final hidden rows [R, hidden] -> [R, vocab] float32."""
-        hidden = hidden.contiguous()
+    def logits(self, hidden: Rows) -> Rows:
+        """Final hidden rows [R, hidden] -> [R, vocab]."""
+        hidden = np.ascontiguousarray(hidden)
         vocab = self.config.vocab_size
         stride = -(-vocab // LINE_FLOATS) * LINE_FLOATS + LINE_FLOATS
-        logits = torch.empty(len(hidden), stride)
+        logits = aligned_rows(len(hidden), stride)
         self._library.logits(
-            self._handle, hidden.data_ptr(), len(hidden), logits.data_ptr(), stride
+            self._handle, hidden.ctypes.data, len(hidden), logits.ctypes.data, stride
         )
         return logits[:, :vocab]
 
-    def best(self, logits: torch.Tensor) -> BestTokens:
-        """[R, vocab] float32, rows `stride` apart, in one pass over them."""
+    def best(self, logits: Rows) -> BestTokens:
+        """[R, vocab], in one pass over them."""
         token_ids = np.empty(len(logits), np.int32)
         finite = np.empty(len(logits), np.int32)
         self._library.best(
             self._handle,
-            logits.data_ptr(),
+            logits.ctypes.data,
             len(logits),
-            logits.stride(0),
+            logits.strides[0] // logits.itemsize,
             token_ids.ctypes.data,
             finite.ctypes.data,
         )

@@ -7,8 +7,10 @@ end to end.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from baton.engine.kernels.library import KernelLibrary
 from baton.engine.kernels.selection import SCHEMES
@@ -21,11 +23,11 @@ from baton.engine.kernels.structs import (
     Scheme,
 )
 from baton.engine.memory import Arena, whole_lines
-from baton.engine.models.rotary import inverse_frequencies
-from baton.engine.quant.int8 import ROTATED_CHANNELS
-from baton.engine.quant.linear import embedding_dtype, head_scheme
+from baton.engine.models.frequencies import inverse_frequencies
 from baton.engine.quant.quantization import Quantization
-from baton.engine.weights.parts import Part, WeightSource
+from baton.engine.quant.schemes import ROTATED_CHANNELS, head_scheme, narrow_embedding
+from baton.engine.weights.bfloat16 import narrowed
+from baton.engine.weights.parts import Floats, Part, WeightSource
 from baton.model.config import ModelConfig
 
 
@@ -115,15 +117,14 @@ class _Packer:
         """Tied ones share memory where the head keeps the table's own values."""
         table = self._source.fetch(Part.EMBEDDING)
         tied = self._config.tied_embeddings
-        dtype = embedding_dtype(self._quantization)
         if tied and self._quantization in (Quantization.NONE, Quantization.BF16):
             struct.embedding_kind = EmbeddingKind.FROM_HEAD
         else:
-            wide = dtype is torch.float32
+            narrow = narrow_embedding(self._quantization)
             struct.embedding_kind = (
-                EmbeddingKind.ROWS_FLOAT32 if wide else EmbeddingKind.ROWS_BFLOAT16
+                EmbeddingKind.ROWS_BFLOAT16 if narrow else EmbeddingKind.ROWS_FLOAT32
             )
-            struct.embedding = self._keep(table.to(dtype))
+            struct.embedding = self._keep(narrowed(table) if narrow else table)
         if not tied:
             del table  # the head is as large again
         weight = table if tied else self._source.fetch(Part.LM_HEAD)
@@ -163,45 +164,46 @@ class _Packer:
         bias = self._joined(index, biases) if biases else None
         return self._linear(self._joined(index, weights), bias, paired=paired)
 
-    def _joined(self, index: int, parts: tuple[Part, ...]) -> torch.Tensor:
-        tensors = [self._source.fetch(part, index) for part in parts]
-        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    def _joined(self, index: int, parts: tuple[Part, ...]) -> Floats:
+        arrays = [self._source.fetch(part, index) for part in parts]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def _linear(
         self,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
+        weight: Floats,
+        bias: Floats | None,
         *,
         paired: bool = False,
         head: bool = False,
     ) -> LinearStruct:
         """weight [out, in], bias [out], float32; of a paired layer: gates, then ups."""
-        weight = weight.contiguous()
+        weight = np.ascontiguousarray(weight)
         outer, inner = len(weight) // (2 if paired else 1), weight.shape[1]
         linear = self._shape(outer, inner, paired=paired, head=head)
         columns = self._library.panels(linear) * PANEL
         linear.weights = self._arena.take(self._library.weight_bytes(linear))
         if linear.scheme in (Scheme.INT8, Scheme.INT8_WEIGHT):
-            linear.scales = self._keep(torch.zeros(columns))
+            linear.scales = self._keep(np.zeros(columns, np.float32))
         if linear.scheme == Scheme.INT8:
-            linear.sums = self._keep(torch.zeros(columns, dtype=torch.int32))
+            linear.sums = self._keep(np.zeros(columns, np.int32))
         if bias is not None:
             linear.bias = self._keep(panel_order(bias, columns, paired=paired))
         self._library.pack(
-            linear, weight.data_ptr(), linear.weights, linear.scales, linear.sums, self._threads
+            linear, weight.ctypes.data, linear.weights, linear.scales, linear.sums, self._threads
         )
         return linear
 
-    def _keep(self, tensor: torch.Tensor) -> int:
-        tensor = tensor.contiguous()
-        self._kept.append(tensor)
-        return tensor.data_ptr()
+    def _keep(self, array: NDArray[Any]) -> int:
+        """Its address, for as long as the model lives."""
+        array = np.ascontiguousarray(array)
+        self._kept.append(array)
+        return array.ctypes.data
 
 
-def panel_order(bias: torch.Tensor, columns: int, *, paired: bool) -> torch.Tensor:
+def panel_order(bias: Floats, columns: int, *, paired: bool) -> Floats:
     """[out] -> [columns] as the panels order their columns, zero past the end."""
     if not paired:
-        return torch.nn.functional.pad(bias, (0, columns - len(bias)))
-    halves = bias.view(2, -1)
-    padded = torch.nn.functional.pad(halves, (0, columns // 2 - halves.shape[1]))
-    return padded.view(2, -1, PANEL // 2).transpose(0, 1).reshape(-1)
+        return np.pad(bias, (0, columns - len(bias)))
+    halves = bias.reshape(2, -1)
+    padded = np.pad(halves, ((0, 0), (0, columns // 2 - halves.shape[1])))
+    return padded.reshape(2, -1, PANEL // 2).swapaxes(0, 1).reshape(-1)

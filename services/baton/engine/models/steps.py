@@ -1,19 +1,25 @@
-"""What the runner asks of a decoder, whoever computes it: slices in, hidden rows out."""
+"""What the runner asks of a decoder, whoever computes it: slices in, hidden rows out.
+
+Rows are numpy arrays on every path: of torch's they are views.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from baton.engine.batch import BatchSlice
 from baton.engine.kvcache import PagedKvCache
 from baton.model.config import ModelConfig
 
+Rows = NDArray[np.float32]
+
 
 class HiddenRows(NamedTuple):
     """The rows of a step after the final norm."""
 
-    hidden: torch.Tensor  # [T, hidden]
+    hidden: Rows  # [T, hidden]
     firsts: Sequence[int]  # the first row of each slice, in the order of the batch
 
 
@@ -32,10 +38,11 @@ class BestTokens(NamedTuple):
     finite: Sequence[bool]  # whether the row is free of NaN and infinities
 
 
-def best_tokens(logits: torch.Tensor) -> BestTokens:
-    """[R, vocab] float32, in torch."""
-    finite = torch.isfinite(logits.sum(-1))  # either would show in its sum
-    return BestTokens(logits.max(-1).indices.tolist(), finite.tolist())
+def best_tokens(logits: Rows) -> BestTokens:
+    """[R, vocab], in numpy."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(logits.sum(-1))  # NaN or an infinity would show in its sum
+    return BestTokens(logits.argmax(-1).tolist(), finite.tolist())
 
 
 class StepModel(Protocol):
@@ -48,10 +55,10 @@ class StepModel(Protocol):
         """Writes the slices' KV into the cache; their own rows and earlier ones are read."""
         ...
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Final hidden rows [R, hidden] -> [R, vocab] float32, the caller's to keep."""
+    def logits(self, hidden: Rows) -> Rows:
+        """Final hidden rows [R, hidden] -> [R, vocab], the caller's to keep."""
         ...
 
-    def best(self, logits: torch.Tensor) -> BestTokens:
-        """[R, vocab] float32, as `logits` made them."""
+    def best(self, logits: Rows) -> BestTokens:
+        """[R, vocab], as `logits` made them."""
         ...

@@ -28,14 +28,17 @@ class Int4WeightLinear:
         self._kernel = kernel_fits(*weight.shape) if kernel is None else kernel
         self._bias = bias
         self._channels = weight.shape[1]
-        levels, scales, zeros = _quantized(_grouped(weight), self._channels)
+        levels, scales, minima = nearest_levels(grouped(weight), self._channels)
+        zeros = minima + LEVEL_OF_ZERO * scales
         if self._kernel:
             packable = levels.flatten(1).to(torch.int32)
             self._levels = torch._convert_weight_to_int4pack_for_cpu(packable, 1)
         else:
             self._levels = levels
         # [groups, out, 2], the kernel's order
-        self._scales_and_zeros = torch.stack((scales, zeros), -1).transpose(0, 1).contiguous()
+        self._scales_and_zeros = (
+            torch.stack((scales, zeros), -1).bfloat16().transpose(0, 1).contiguous()
+        )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in] float32 -> [T, out] float32."""
@@ -57,7 +60,7 @@ class Int4WeightLinear:
         return functional.linear(x.float(), weight).bfloat16().float()
 
 
-def _grouped(weight: torch.Tensor) -> torch.Tensor:
+def grouped(weight: torch.Tensor) -> torch.Tensor:
     """[out, in] -> [out, groups, 32]; a last group that is not full repeats its last channel."""
     missing = -weight.shape[1] % GROUP_CHANNELS
     if missing:
@@ -65,11 +68,11 @@ def _grouped(weight: torch.Tensor) -> torch.Tensor:
     return weight.reshape(len(weight), -1, GROUP_CHANNELS)
 
 
-def _quantized(
+def nearest_levels(
     groups: torch.Tensor, channels: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """[out, groups, 32], the first `channels` of them weights -> levels uint8 (the same shape),
-    scales and zeros [out, groups] bfloat16.
+    scales and minima [out, groups], float32 of values that float16 holds.
 
     The better of two grids: from the lowest to the highest weight, as Q4_1 has it, or eight steps
     to the weight of largest size, as Q4_0.
@@ -82,8 +85,7 @@ def _quantized(
     levels = torch.where(better, centred.levels, whole.levels)
     scales = torch.where(better, centred.scales, whole.scales)
     minima = torch.where(better, centred.minima, whole.minima)
-    zeros = minima + LEVEL_OF_ZERO * scales
-    return levels.to(torch.uint8), scales.squeeze(2).bfloat16(), zeros.squeeze(2).bfloat16()
+    return levels.to(torch.uint8), scales.squeeze(2), minima.squeeze(2)
 
 
 class _Grid:

@@ -12,10 +12,10 @@ import math
 
 import torch
 
+from baton.engine.quant.schemes import ROTATED_CHANNELS
+
 LEVELS = 127  # -127..127: symmetric, so that no product needs a zero point
 ZERO_POINT = 128  # oneDNN's fast kernel wants unsigned activations
-# Channels that are rotated together. 128 would gain a tenth more, at twice the cost in prefill.
-ROTATED_CHANNELS = 64
 # A row of zeros has no scale; this one keeps it zeros.
 SCALE_MIN = 1e-30
 # float32 adds integers exactly below 2**24: so many products of 127 * 127 fit into one partial sum.

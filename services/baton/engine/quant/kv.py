@@ -8,7 +8,7 @@ from enum import Enum
 from baton.common.errors import ConfigError
 from baton.engine.quant.quantization import Quantization
 
-INT8_SCALE_BYTES = 4
+SCALE_BYTES = 4
 """A float32 beside each 8-bit vector: of 64 values it is a sixteenth on top, and any value fits."""
 
 INT8_UNIT = 16
@@ -22,6 +22,7 @@ class KvCacheDtype(Enum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"  # symmetric levels, a scale per token and head
+    FP8 = "fp8"  # 8-bit floats (e4m3), a scale per token and head; CUDA only
 
 
 def kv_dtype_name(
@@ -50,8 +51,15 @@ def kv_vector_bytes(dtype: str, head_size: int) -> int:
     return {
         "float32": 4 * head_size,
         "bfloat16": 2 * head_size,
-        "int8": head_size + INT8_SCALE_BYTES,
+        "int8": head_size + SCALE_BYTES,
+        "fp8": head_size + SCALE_BYTES,
     }[dtype]
+
+
+def require_kv_on_cpu(dtype: str) -> None:
+    """Raises ConfigError for what only a CUDA device's cache holds."""
+    if dtype == KvCacheDtype.FP8.value:
+        raise ConfigError(["kv_cache_dtype fp8 needs a CUDA device; on a CPU choose int8"])
 
 
 def require_fit(dtype: str, *, block_size: int, head_size: int) -> None:

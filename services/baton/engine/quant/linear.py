@@ -12,7 +12,7 @@ from baton.engine.quant.bf16 import Bf16Linear
 from baton.engine.quant.int4_weight_only import Int4WeightLinear
 from baton.engine.quant.int8 import Int8Linear
 from baton.engine.quant.int8_weight_only import Int8WeightLinear
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.quantization import Quantization, refused_on_cpu
 
 
 class Linear(Protocol):
@@ -35,7 +35,10 @@ class Fp32Linear:
 def make_linear(
     weight: torch.Tensor, bias: torch.Tensor | None, quantization: Quantization
 ) -> Linear:
-    """The layer of a scheme from float32 weights [out, in] and bias [out]."""
+    """The layer of a scheme from float32 weights [out, in] and bias [out].
+
+    Raises ConfigError for a scheme that only CUDA devices compute.
+    """
     match quantization:
         case Quantization.NONE:
             return Fp32Linear(weight, bias)
@@ -47,15 +50,5 @@ def make_linear(
             return Int8WeightLinear(weight, bias)
         case Quantization.INT4_WEIGHT_ONLY:
             return Int4WeightLinear(weight, bias)
-
-
-def head_scheme(quantization: Quantization) -> Quantization:
-    """Of the head, given that of the layers. Four bits are too few for it: with eight, perplexity
-    rises 0.2 % instead of 6 % (`make quality`)."""
-    four_bits = quantization is Quantization.INT4_WEIGHT_ONLY
-    return Quantization.INT8_WEIGHT_ONLY if four_bits else quantization
-
-
-def embedding_dtype(quantization: Quantization) -> torch.dtype:
-    """Rows are only looked up: bfloat16 halves the table where weights are rounded anyway."""
-    return torch.float32 if quantization is Quantization.NONE else torch.bfloat16
+        case Quantization.FP8:
+            raise refused_on_cpu(quantization)

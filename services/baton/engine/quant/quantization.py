@@ -1,4 +1,7 @@
-"""The compute schemes a worker can be asked for. Pure values; importing them costs no torch."""
+"""The compute schemes a worker can be asked for. Pure values; importing them costs no torch.
+
+Knows which of them a processor has; knows no kernels.
+"""
 
 from enum import Enum
 
@@ -13,6 +16,7 @@ class Quantization(Enum):
     INT8 = "int8"  # 8-bit weights per output, 8-bit activations per token; KV in 8 bits
     INT8_WEIGHT_ONLY = "int8-weight-only"  # 8-bit weights per output; the rest as in bf16
     INT4_WEIGHT_ONLY = "int4-weight-only"  # 4-bit weights in groups of 32; the rest as in bf16
+    FP8 = "fp8"  # 8-bit floats: weights per output, activations per token; CUDA only
 
     @classmethod
     def parse(cls, text: str) -> "Quantization":
@@ -22,3 +26,20 @@ class Quantization(Enum):
         except ValueError:
             known = ", ".join(scheme.value for scheme in cls)
             raise ConfigError([f"quantization {text!r:.40} is unknown (known: {known})"]) from None
+
+
+CPU_SCHEMES = tuple(scheme for scheme in Quantization if scheme is not Quantization.FP8)
+"""No processor multiplies 8-bit floats; there int8 takes the same memory and loses less."""
+
+
+def refused_on_cpu(quantization: Quantization) -> ConfigError:
+    """What a CPU worker answers to a scheme that is not of CPU_SCHEMES."""
+    return ConfigError(
+        [f"quantization {quantization.value} needs a CUDA device; on a CPU choose int8"]
+    )
+
+
+def require_on_cpu(quantization: Quantization) -> None:
+    """Raises ConfigError for a scheme that only CUDA devices compute."""
+    if quantization not in CPU_SCHEMES:
+        raise refused_on_cpu(quantization)

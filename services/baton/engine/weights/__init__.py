@@ -1,1 +1,1 @@
-"""Model weights out of GGUF and safetensors files, as float32 tensors, one at a time."""
+"""Model weights out of GGUF and safetensors files, as float32 arrays, one at a time."""

@@ -3,10 +3,8 @@
 Knows llama.cpp's tensor names and its order of rotary rows; knows nothing of block formats.
 """
 
-import torch
-
 from baton.engine.weights.dequantize import dequantize
-from baton.engine.weights.parts import Part, check_shape, part_shape
+from baton.engine.weights.parts import Floats, Part, check_shape, part_shape
 from baton.model.config import ModelConfig
 from baton.model.gguf import GgufFile
 
@@ -49,7 +47,7 @@ class GgufWeights:
                 Part.K_BIAS: config.kv_heads,
             }
 
-    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
+    def fetch(self, part: Part, layer: int | None = None) -> Floats:
         """The tensor in float32. Raises ModelFileError, naming file and tensor."""
         name = _NAMES[part].format(layer)
         packed = self._file.tensor_bytes(name)  # raises when it is missing
@@ -60,7 +58,7 @@ class GgufWeights:
         return tensor if heads is None else deinterleave_rotary(tensor, heads)
 
 
-def deinterleave_rotary(rows: torch.Tensor, heads: int) -> torch.Tensor:
+def deinterleave_rotary(rows: Floats, heads: int) -> Floats:
     """Rows [heads * head_size, ...] from pairwise rotary order to the decoder's, in halves."""
-    pairs = rows.view(heads, -1, 2, *rows.shape[1:])  # [heads, head_size / 2, 2, ...]
-    return pairs.transpose(1, 2).reshape(rows.shape)
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])  # [heads, head_size / 2, 2, ...]
+    return pairs.swapaxes(1, 2).reshape(rows.shape)

@@ -6,10 +6,13 @@ Knows what the decoder needs; knows no file format: each maps `Part` to its own 
 from enum import Enum, auto
 from typing import Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from baton.common.errors import ModelFileError
 from baton.model.config import ModelConfig
+
+Floats = NDArray[np.float32]
 
 
 class Part(Enum):
@@ -36,19 +39,28 @@ class Part(Enum):
     GATE_BIAS = auto()
     UP_BIAS = auto()
     DOWN_BIAS = auto()
+    ROUTER = auto()
+    EXPERTS_GATE = auto()
+    EXPERTS_UP = auto()
+    EXPERTS_DOWN = auto()
+
+
+EXPERT_PARTS = (Part.EXPERTS_GATE, Part.EXPERTS_UP, Part.EXPERTS_DOWN)
+"""Those of all experts of a layer, one after the other; single tensors in the files."""
 
 
 class WeightSource(Protocol):
     """Weights, fetched one at a time so that memory peaks near the size of the built model."""
 
-    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
-        """A tensor of our own in float32, of `part_shape`. Raises ModelFileError."""
+    def fetch(self, part: Part, layer: int | None = None) -> Floats:
+        """An array of the caller's own, of `part_shape`. Raises ModelFileError."""
         ...
 
 
 def part_shape(part: Part, config: ModelConfig) -> tuple[int, ...]:
-    """The shape of a part; matrices are [out, in]."""
+    """The shape of a part; matrices are [out, in], those of experts [experts, out, in]."""
     hidden, inner = config.hidden_size, config.intermediate_size
+    experts, expert = config.experts, config.expert_intermediate_size
     q, kv = config.heads * config.head_size, config.kv_heads * config.head_size
     match part:
         case Part.EMBEDDING | Part.LM_HEAD:
@@ -71,6 +83,12 @@ def part_shape(part: Part, config: ModelConfig) -> tuple[int, ...]:
             return (config.head_size,)
         case Part.GATE_BIAS | Part.UP_BIAS:
             return (inner,)
+        case Part.ROUTER:
+            return (experts, hidden)
+        case Part.EXPERTS_GATE | Part.EXPERTS_UP:
+            return (experts, expert, hidden)
+        case Part.EXPERTS_DOWN:
+            return (experts, hidden, expert)
         case _:  # norms and biases as wide as the residual stream
             return (hidden,)
 

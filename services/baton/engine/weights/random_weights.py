@@ -3,27 +3,31 @@
 Knows no files. The values are scaled so that activations keep their size from layer to layer.
 """
 
-import torch
+import numpy as np
 
-from baton.engine.weights.parts import Part, part_shape
+from baton.engine.weights.parts import Floats, Part, part_shape
 from baton.model.config import ModelConfig
 
-NORM_SPREAD = 0.1  # around 1, as in trained models
-BIAS_SPREAD = 0.1
+NORM_SPREAD = np.float32(0.1)  # around 1, as in trained models
+BIAS_SPREAD = np.float32(0.1)
 
 
 class RandomWeights:
-    """Each tensor depends on seed, part and layer alone, not on the order of fetching."""
+    """Each array depends on seed, part and layer alone, not on the order of fetching."""
 
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self._config, self._seed = config, seed
 
-    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
-        """A float32 tensor: matrices of variance 1 / in, norms around 1, biases around 0."""
+    def fetch(self, part: Part, layer: int | None = None) -> Floats:
+        """A float32 array: matrices of variance 1 / in, norms around 1, biases around 0."""
         place = 0 if layer is None else layer + 1
-        key = (self._seed * 1_000_003 + place) * len(Part) + part.value
-        generator = torch.Generator().manual_seed(key % (1 << 63))
-        tensor = torch.randn(part_shape(part, self._config), generator=generator)
-        if tensor.ndim == 2:
-            return tensor.mul_(tensor.shape[1] ** -0.5)
-        return tensor.mul_(BIAS_SPREAD) if "BIAS" in part.name else tensor.mul_(NORM_SPREAD).add_(1)
+        generator = np.random.default_rng((self._seed, place, part.value))
+        values = generator.standard_normal(part_shape(part, self._config), np.float32)
+        if values.ndim > 1:
+            values *= np.float32(values.shape[-1] ** -0.5)
+        elif "BIAS" in part.name:
+            values *= BIAS_SPREAD
+        else:
+            values *= NORM_SPREAD
+            values += 1
+        return values

@@ -3,11 +3,11 @@
 Knows transformers' tensor names; knows nothing of shards.
 """
 
-import torch
+import numpy as np
 
 from baton.common.errors import ModelFileError
 from baton.engine.weights.dequantize import dequantize
-from baton.engine.weights.parts import Part, check_shape, part_shape
+from baton.engine.weights.parts import EXPERT_PARTS, Floats, Part, check_shape, part_shape
 from baton.model.config import ModelConfig
 from baton.model.ggml import GgmlType
 from baton.model.safetensors_index import SafetensorsFiles
@@ -34,6 +34,10 @@ _NAMES = {
     Part.GATE_BIAS: "model.layers.{}.mlp.gate_proj.bias",
     Part.UP_BIAS: "model.layers.{}.mlp.up_proj.bias",
     Part.DOWN_BIAS: "model.layers.{}.mlp.down_proj.bias",
+    Part.ROUTER: "model.layers.{}.mlp.gate.weight",
+    Part.EXPERTS_GATE: "model.layers.{}.mlp.experts.{}.gate_proj.weight",
+    Part.EXPERTS_UP: "model.layers.{}.mlp.experts.{}.up_proj.weight",
+    Part.EXPERTS_DOWN: "model.layers.{}.mlp.experts.{}.down_proj.weight",
 }
 # Plain floats lie in both formats alike.
 _PLAIN = {"F32": GgmlType.F32, "F16": GgmlType.F16, "BF16": GgmlType.BF16}
@@ -43,13 +47,20 @@ class SafetensorsWeights:
     def __init__(self, files: SafetensorsFiles, config: ModelConfig) -> None:
         self._files, self._config = files, config
 
-    def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
+    def fetch(self, part: Part, layer: int | None = None) -> Floats:
         """The tensor in float32. Raises ModelFileError, naming file and tensor."""
-        name = _NAMES[part].format(layer)
+        shape, name = part_shape(part, self._config), _NAMES[part]
+        if part not in EXPERT_PARTS:
+            return self._tensor(name.format(layer), shape)
+        return np.stack(
+            [self._tensor(name.format(layer, expert), shape[1:]) for expert in range(shape[0])]
+        )
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Floats:
         entry = self._files.tensors.get(name)
         if entry is None:
             raise ModelFileError(f"{self._anywhere()}: tensor {name} is missing")
-        check_shape(entry.file.name, name, entry.shape, part_shape(part, self._config))
+        check_shape(entry.file.name, name, entry.shape, shape)
         return dequantize(self._files.tensor_bytes(name), _PLAIN[entry.dtype], entry.shape)
 
     def _anywhere(self) -> str:

@@ -1,0 +1,84 @@
+"""On a CUDA device: a prefill and a decode worker, a process each, hand KV over on one GPU."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from baton.engine.params import SamplingParams
+from baton.model.fetch import LocalModel
+from support.fake_workers import RouterClient, submit_command
+from support.tiny_models import HfConfig, tiny_model
+from support.worker_processes import free_port, until
+
+SHAPE: HfConfig = {"hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8}
+START_LIMIT_S = 180.0  # kernels are compiled at the first start
+SERVICES = Path(__file__).resolve().parents[2] / "services"
+
+
+@asynccontextmanager
+async def worker(role: str, model: LocalModel, device: str, *flags: str) -> AsyncIterator[str]:
+    """The address of a real worker, once it is ready."""
+    port, metrics_port = free_port(), free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"baton.{role}", "--device", device),
+        *("--model", f"file://{model.path}", "--model-name", "tiny"),
+        *("--port", str(port), "--metrics-port", str(metrics_port), *flags),
+        env={**os.environ, "PYTHONPATH": str(SERVICES)},
+        stderr=PIPE,
+    )
+    errors = asyncio.create_task(process.communicate())
+    try:
+        await _ready(process, metrics_port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        _, said = await errors
+        print(said.decode())  # shown where the test fails
+
+
+async def _ready(process: Process, metrics_port: int) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        async def answers() -> bool:
+            assert process.returncode is None, "the worker has ended"
+            try:
+                found = await client.get(f"http://127.0.0.1:{metrics_port}/ready")
+            except httpx.TransportError:
+                return False
+            return found.status_code == 200
+
+        await until(answers, START_LIMIT_S)
+
+
+async def answers_of_two_workers(directory: Path, device: str) -> None:
+    """Requests whose prompts a prefill worker computes and whose tokens a decode worker says."""
+    from support.transformers_oracle import Oracle  # seconds, which a skipped test need not take
+
+    model = tiny_model("llama3", directory, shape=SHAPE)
+    prompts = [[(11 * i + salt) % 250 + 3 for i in range(40 + 30 * salt)] for salt in range(4)]
+    params = SamplingParams(12, temperature=0.0, ignore_eos=True)
+    async with (
+        # of the whole device: the second counts what the first has taken
+        worker("prefill", model, device, "--memory-fraction", "0.2") as prefill,
+        worker("decode", model, device, "--memory-fraction", "0.4") as decode,
+        RouterClient(decode) as router,
+    ):
+        for index, prompt in enumerate(prompts):
+            await router.send(submit_command(f"r{index}", prompt, params, candidates=[prefill]))
+        found = [await router.output(f"r{index}") for index in range(len(prompts))]
+    oracle = Oracle(model)
+    assert found == [oracle.greedy(prompt, 12).tokens for prompt in prompts]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+async def test_a_prompt_computed_on_one_worker_goes_on_on_another(tmp_path: Path) -> None:
+    await answers_of_two_workers(tmp_path, "cuda")

@@ -1,0 +1,127 @@
+"""Every kernel compiles for a Hopper GPU, into the instructions and the room that it was meant for.
+
+What the interpreter cannot show, and what needs no GPU. Nothing here says how fast a kernel is.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from baton.engine.cuda.kernels.attention_plan import PROGRAMS_PER_PROCESSOR
+
+pytestmark = pytest.mark.timeout(600)  # a busy machine takes some minutes
+
+TESTS = Path(__file__).parents[1]
+COMPILED_WITHIN_S = 580
+# Of one Hopper multiprocessor.
+REGISTERS = 65_536
+SHARED_BYTES = 228 * 1024
+SHARED_BYTES_OF_PROGRAM = 227 * 1024
+RESERVED_BYTES = 1024  # of each program, by the system
+THREADS_OF_WARP = 32
+
+BF16, FP8, INT8 = "torch.bfloat16", "torch.float8_e4m3fn", "torch.int8"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `support.triton_compiles` prints."""
+    variables = {
+        **{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
+        "TRITON_DEFAULT_FP_FUSION": "1",  # as Triton has it, without its warning
+        "PYTHONPATH": str(TESTS),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "support.triton_compiles"]
+    done = subprocess.run(
+        command, env=variables, capture_output=True, text=True, timeout=COMPILED_WITHIN_S
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def find(compiled: list[dict[str, Any]], kernel: str, case: str) -> dict[str, Any]:
+    [one] = [one for one in compiled if (one["kernel"], one["case"]) == (kernel, case)]
+    return one
+
+
+def test_every_kernel_compiles_and_fits(compiled: list[dict[str, Any]]) -> None:
+    assert {one["kernel"] for one in compiled} == {
+        "_add_rms_norm",
+        "_add_up",
+        "_arrange",
+        "_choose",
+        "_count",
+        "_draw_tiles",
+        "_multiply",
+        "_multiply_grouped",
+        "_quantize_rows",
+        "_rotate_and_store",
+        "_scan_tiles",
+        "_settle_draws",
+        "_settle_filters",
+        "_settle_likeliest",
+        "_silu_mul",
+        "_turn_rows",
+        "attend_few",
+        "attend_tiles",
+        "combine_parts",
+    }
+    for one in compiled:
+        assert one["shared_bytes"] <= SHARED_BYTES_OF_PROGRAM
+        assert one["registers"] * one["warps"] * THREADS_OF_WARP <= REGISTERS
+
+
+def test_numbers_stay_in_registers(compiled: list[dict[str, Any]]) -> None:
+    for one in compiled:
+        if one["kernel"] != "_settle_filters":  # its float64 logarithms take a few bytes
+            assert one["stack_bytes"] == 0, one
+
+
+def test_another_step_of_the_same_model_compiles_nothing(compiled: list[dict[str, Any]]) -> None:
+    assert [one for one in compiled if "again" in one["case"]] == []
+
+
+@pytest.mark.parametrize("case", [BF16, FP8, INT8, f"{BF16} with a window"])
+def test_long_pieces_use_the_large_matrix_instructions(
+    compiled: list[dict[str, Any]], case: str
+) -> None:
+    assert {"wgmma", "cp.async"} <= set(find(compiled, "attend_tiles", case)["instructions"])
+
+
+@pytest.mark.parametrize("case", [BF16, FP8, INT8])
+def test_decode_multiplies_in_the_matrix_unit_while_keys_are_fetched(
+    compiled: list[dict[str, Any]], case: str
+) -> None:
+    assert {"mma.sync", "cp.async"} <= set(find(compiled, "attend_few", case)["instructions"])
+
+
+@pytest.mark.parametrize("kernel", ["_multiply", "_multiply_grouped"])
+def test_weights_are_fetched_while_the_matrix_unit_works(
+    compiled: list[dict[str, Any]], kernel: str
+) -> None:
+    products = [set(one["instructions"]) for one in compiled if one["kernel"] == kernel]
+    assert products
+    assert all({"wgmma", "cp.async"} <= used for used in products)
+
+
+@pytest.mark.parametrize("case", [BF16, f"{BF16} in one part", f"{BF16} with a window"])
+def test_as_many_programs_of_the_split_kernel_as_planned_share_a_multiprocessor(
+    compiled: list[dict[str, Any]], case: str
+) -> None:
+    one = find(compiled, "attend_few", case)
+    registers = one["registers"] * one["warps"] * THREADS_OF_WARP
+    assert PROGRAMS_PER_PROCESSOR * registers <= REGISTERS
+    assert PROGRAMS_PER_PROCESSOR * (one["shared_bytes"] + RESERVED_BYTES) <= SHARED_BYTES
+
+
+@pytest.mark.parametrize("kernel", ["_add_rms_norm", "_silu_mul", "_scan_tiles", "_settle_filters"])
+def test_rows_are_read_16_bytes_at_a_time(compiled: list[dict[str, Any]], kernel: str) -> None:
+    for one in compiled:
+        if one["kernel"] == kernel:
+            assert "ld.global.v4" in one["instructions"], one

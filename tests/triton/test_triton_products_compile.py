@@ -1,0 +1,55 @@
+"""Every product compiles for a Hopper GPU into its matrix instruction, fed by asynchronous copies,
+without a number that does not fit into registers. Nothing here says how fast it is.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+COMPILED_WITHIN_S = 280
+SHARED_BYTES_OF_PROGRAM = 227 * 1024  # of one Hopper multiprocessor
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `support.triton_compiles_products` prints."""
+    variables = {
+        **{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
+        "TRITON_DEFAULT_FP_FUSION": "1",  # as Triton has it, without its warning
+        "PYTHONPATH": str(TESTS),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "support.triton_compiles_products"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=COMPILED_WITHIN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_product_is_made_of_matrix_instructions(compiled: list[dict[str, Any]]) -> None:
+    products = [one for one in compiled if one["kernel"] in ("_multiply", "_multiply_grouped")]
+    assert len(products) >= 15
+    for one in products:
+        assert {"wgmma", "cp.async"} <= set(one["instructions"]), one
+        assert one["shared_bytes"] <= SHARED_BYTES_OF_PROGRAM, one
+
+
+def test_nothing_spills(compiled: list[dict[str, Any]]) -> None:
+    assert [one for one in compiled if one["stack_bytes"]] == []
+
+
+def test_all_kernels_of_a_mixture_compile(compiled: list[dict[str, Any]]) -> None:
+    found = {one["kernel"] for one in compiled}
+    assert {"_choose", "_count", "_arrange", "_add_up", "_turn_rows"} <= found

@@ -1,0 +1,62 @@
+"""A worker's assembly on a device: from settings and files to an engine that says what the CPU
+worker says. The interpreter stands in for the compiler, the fake device for the GPU."""
+
+from dataclasses import replace
+
+import pytest
+from baton.common.errors import ConfigError
+from baton.engine.costmodel import CostModel
+from baton.engine.devices import DeviceChoice
+from baton.engine.messages import Submit, Tokens
+from baton.engine.params import SamplingParams
+from baton.engine.speculation import Speculation
+from baton.worker.assembly import build_engine, plan_model
+from baton.worker.device_assembly import plan_on
+from baton.worker.plan import ModelPlan
+from baton.worker.progress import StepProgress
+from baton.worker.settings import WorkerSettings
+from support.fake_device import FakeDevice
+from support.tiny_models import HfConfig, tiny_model
+
+SHAPE: HfConfig = {"num_hidden_layers": 1, "max_position_embeddings": 128}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> WorkerSettings:
+    model = tiny_model("llama3", tmp_path_factory.mktemp("model"), shape=SHAPE)
+    return WorkerSettings(
+        port=1,
+        model=f"file://{model.path}",
+        model_name="tiny",
+        device=DeviceChoice.CPU,
+        step_tokens_max=8,
+        sequences_max=2,
+    )
+
+
+def answer(settings: WorkerSettings, plan: ModelPlan) -> list[int]:
+    engine = build_engine(settings, plan, CostModel(), StepProgress())
+    engine.apply(Submit("r", tuple(range(5, 20)), SamplingParams(3, temperature=0.0)))
+    tokens: list[int] = []
+    while engine.has_work():
+        for event in engine.step().events:
+            assert isinstance(event, Tokens)
+            tokens += [token.token_id for token in event.tokens]
+        engine.audit()
+    return tokens
+
+
+def test_a_device_worker_answers_as_a_cpu_worker(settings: WorkerSettings) -> None:
+    cpu = plan_model(settings)
+    plan = plan_on(FakeDevice(), settings, cpu.model, cpu.config, cpu.layout)
+    # what was free, and not what a CPU worker would have been given
+    assert plan.block_count * plan.layout.block_bytes == pytest.approx(8 * 2**20, rel=0.01)
+    assert plan.context_length_max == 128
+    assert answer(settings, plan) == answer(settings, cpu)
+
+
+def test_a_draft_model_is_refused_on_a_device(settings: WorkerSettings) -> None:
+    cpu = plan_model(settings)
+    drafted = replace(settings, speculation=Speculation.DRAFT_MODEL, draft_model="file:///draft")
+    with pytest.raises(ConfigError, match="prompt-lookup"):
+        plan_on(FakeDevice(), drafted, cpu.model, cpu.config, cpu.layout)
