@@ -1,5 +1,6 @@
 """On a CUDA device: the compiled kernels and real graphs say what transformers says."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def parts(model: LocalModel, quantization: Quantization, kv_dtype: str) -> CudaP
 @pytest.fixture(autouse=True)
 def _leave_no_memory_behind() -> Iterator[None]:
     yield
+    gc.collect()
     torch.cuda.empty_cache()
 
 
