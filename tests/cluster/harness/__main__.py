@@ -13,6 +13,7 @@ from cluster.harness.cluster import Cluster, connect, foreign_kubeconfig, say
 from cluster.harness.errors import ClusterUnavailable, HarnessError
 from cluster.harness.layout import REPOSITORY, TESTS_END_VARIABLE, Layout
 from cluster.images.__main__ import UNAVAILABLE
+from support.smollm2 import smollm2_model
 
 
 def main() -> int:
@@ -83,9 +84,10 @@ def _test(layout: Layout, arguments: list[str], end_s: float | None) -> int:
         say(f"SKIPPED, no test of a cluster was run: {missing}")
         return 0
     try:
-        # Both before pytest: there is no way out of the namespace.
+        # All before pytest: there is no way out of the namespace.
         if status := _images():
             return status
+        smollm2_model()
         tools = packages.ensure_tools(layout.cache, say)
         pytest = (sys.executable, "-m", "pytest", *(arguments or ["tests/cluster"]))
         environment = _environment(tools)

@@ -56,7 +56,8 @@ def _drop_replaced(node: Node) -> None:
     named = {digest for name, digest in digests.items() if not name.startswith("sha256:")}
     replaced = [name for name, digest in digests.items() if digest not in named]
     if replaced:
-        run(ctr(node, "images", "remove", *replaced), limit_s=IMPORT_LIMIT_S)
+        # Collected at once: later, what the next import takes for layers it has would go with it.
+        run(ctr(node, "images", "remove", "--sync", *replaced), limit_s=IMPORT_LIMIT_S)
 
 
 def ensure_own(cache: Path, nodes: Iterable[Node], say: Callable[[str], None]) -> None:

