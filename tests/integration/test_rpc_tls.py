@@ -64,11 +64,24 @@ async def slow_way(address: str) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward, back = await asyncio.open_connection(host, int(port))
-        await asyncio.sleep(SLOW_S)
-        await asyncio.gather(carry(reader, back), carry(onward, writer))
+        try:
+            await asyncio.sleep(SLOW_S)
+            await asyncio.gather(carry(reader, back), carry(onward, writer))
+        finally:
+            for end in (writer, back):
+                end.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with asyncio.TaskGroup() as passing:
+        tasks: list[asyncio.Task[None]] = []
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.append(passing.create_task(serve(reader, writer)))
+
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for task in tasks:
+            task.cancel()
+    await asyncio.sleep(0)  # a closed transport lets its socket go in the next turn of the loop
 
 
 def watch(channels: Channels, address: str) -> WatchCall:

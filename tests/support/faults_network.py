@@ -64,6 +64,7 @@ class Link:
         self._set_cut(True)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # a closed transport lets its socket go in the next turn of the loop
 
     def _set_cut(self, cut: bool) -> None:
         self._cut = cut
