@@ -21,9 +21,9 @@ from cluster.harness.layout import Node
 BUSYBOX_IMAGE = "localhost/busybox:1"
 IMPORT_LIMIT_S = 900.0  # 5 GB took 45 s on an idle machine
 IMPORT_TRIES = 3
-"""The import takes a name from the old image, whose layers are then collected in the background: one
-that the new image shares may go between being found there and being built upon. It is unpacked the
-next time."""
+"""The import takes a name from the old image, whose layers are then collected in the background:
+one that the new image shares may go between being found there and being built upon. It is unpacked
+the next time."""
 
 PAUSE_SOURCE = Path(__file__).with_name("pause.c")
 
