@@ -47,6 +47,7 @@ class Quantization(Enum):
     NONE = "none"
     BF16 = "bf16"
     INT8 = "int8"
+    INT4 = "int4"  # pods without a GPU only
     INT8_WEIGHT_ONLY = "int8-weight-only"
     INT4_WEIGHT_ONLY = "int4-weight-only"
     FP8 = "fp8"  # pods with a GPU only
@@ -127,7 +128,7 @@ class Engine:
 
     quantization: Quantization | None = declared(
         "how linear layers compute; equal in both roles, so it is enough to say it once; fp8 takes"
-        " a GPU",
+        " a GPU, int4 none",
         default=None,
     )
     kv_cache_dtype: KvCacheDtype | None = declared(

@@ -139,7 +139,8 @@ def guarded(
     if guard is None or need.replicas >= guard.replicas:
         return need, guard
     inputs = {**need.inputs, **({} if measured is None else {"attained": measured.share})}
-    return Need(float(guard.replicas), Reason.SLO_MISSED, inputs), guard
+    replicas = float(guard.replicas)
+    return Need(replicas, replicas, Reason.SLO_MISSED, inputs), guard
 
 
 def _is_missed(measured: Attainment | None, targets: Targets) -> bool:
@@ -169,7 +170,7 @@ def _by_need(
     # A role that serves has one replica at least; its bounds come before the windows, so that
     # these remember only what could have been done.
     lowest = max(role.minimum, 1)
-    wished = propose(need.replicas, role.wanted)
+    wished = propose(need, role.wanted)
     if guard is not None and guard.replicas > role.wanted:
         wished = max(wished, guard.replicas)  # one more is within tolerance of many
     proposal = min(max(wished, lowest), max(role.maximum, lowest))

@@ -44,15 +44,21 @@ def prefill_need(
     if speed <= 0:
         return None
     utilisation = prefill_utilisation(signals.prompt_tokens / speed, targets.ttft_s)
-    arriving = signals.arrival_tokens_per_s / speed
     backlog = signals.backlog_tokens / (speed * max(RECOVERY_S, start_s)) * starting_credit(role)
-    needed = max(arriving / utilisation, arriving + backlog)
+
+    def needed_for(tokens_per_s: float) -> float:
+        arriving = tokens_per_s / speed
+        return max(arriving / utilisation, arriving + backlog)
+
+    needed = needed_for(signals.arrival_tokens_per_s)
     return Need(
         needed,
+        needed_for(min(signals.arrival_tokens_per_s, signals.lately_tokens_per_s)),
         Reason.PROMPT_BACKLOG,
         {
             "backlog_tokens": signals.backlog_tokens,
             "arrival_tokens_per_s": signals.arrival_tokens_per_s,
+            "lately_tokens_per_s": signals.lately_tokens_per_s,
             "speed_tokens_per_s": speed,
             "utilisation": utilisation,
             "needed": needed,
@@ -88,24 +94,29 @@ def decode_need(signals: DecodeSignals, targets: Targets, role: ScaledRole) -> N
         return None
     step_s = fixed_s + work_s / role.ready
     managed = signals.rows / step_s if step_s > 0 else 0.0
-    # Overloaded replicas manage less than what is asked; between requests the opposite holds.
-    tokens_per_s = max(managed, signals.arrival_tokens_per_s)
     row_work_s = work_s / signals.rows if signals.rows > 0 else signals.step_row_s
     row_kv = signals.kv_used / signals.rows if signals.rows > 0 else 0.0
-    busy = tokens_per_s * row_work_s
     waiting = signals.kv_waiting * starting_credit(role)
-    by_kv = busy + (tokens_per_s * fixed_s * row_kv + waiting) / KV_UTILISATION
     limit_s = targets.itl_s * ITL_SHARE
-    # Where a step's fixed part alone is over the limit, no number of replicas helps.
-    by_step = busy / (1 - fixed_s / limit_s) if limit_s > fixed_s else 0.0
+
+    def needed_for(tokens_per_s: float) -> tuple[float, Reason]:
+        busy = tokens_per_s * row_work_s
+        by_kv = busy + (tokens_per_s * fixed_s * row_kv + waiting) / KV_UTILISATION
+        # Where a step's fixed part alone is over the limit, no number of replicas helps.
+        by_step = busy / (1 - fixed_s / limit_s) if limit_s > fixed_s else 0.0
+        return (by_step, Reason.STEP_TIME) if by_step > by_kv else (by_kv, Reason.KV_USAGE)
+
+    # Overloaded replicas manage less than what is asked; between requests the opposite holds.
+    tokens_per_s = max(managed, signals.arrival_tokens_per_s)
+    needed, reason = needed_for(tokens_per_s)
+    lasting, _ = needed_for(max(managed, min(tokens_per_s, signals.lately_tokens_per_s)))
     inputs = {
         "tokens_per_s": tokens_per_s,
+        "lately_tokens_per_s": signals.lately_tokens_per_s,
         "rows": signals.rows,
         "kv_used": signals.kv_used,
         "kv_waiting": signals.kv_waiting,
         "step_s": step_s,
-        "needed": max(by_kv, by_step),
+        "needed": needed,
     }
-    if by_step > by_kv:
-        return Need(by_step, Reason.STEP_TIME, inputs)
-    return Need(by_kv, Reason.KV_USAGE, inputs)
+    return Need(needed, lasting, reason, inputs)

@@ -7,7 +7,7 @@ at a time, each of which drains. Knows no signals and no roles.
 import math
 from dataclasses import replace
 
-from baton_operator.scaling import Reason, RoleState, ScaledRole, Window
+from baton_operator.scaling import Need, Reason, RoleState, ScaledRole, Window
 
 TOLERANCE = 0.1
 """Relative distance between need and replicas that changes nothing: Kubernetes' own tolerance, and
@@ -31,12 +31,16 @@ PROPOSED_MAX = 1_000_000.0
 """More pods than a cluster has; numbers that nobody measured can ask for infinitely many."""
 
 
-def propose(need: float, wanted: int) -> int:
-    """Whole replicas for a need; `wanted` itself while the need is within tolerance of it."""
-    if need > wanted * (1 + TOLERANCE):
-        return math.ceil(min(need, PROPOSED_MAX))
-    if need <= (wanted - 1) * (1 - TOLERANCE):
-        return math.ceil(need / (1 - TOLERANCE))
+def propose(need: Need, wanted: int) -> int:
+    """Whole replicas for a need; `wanted` itself while the need is within tolerance of it.
+
+    Only what lasts can raise: the rest of the need is of requests that may be answered already.
+    """
+    lasting = min(need.lasting, need.replicas)
+    if lasting > wanted * (1 + TOLERANCE):
+        return math.ceil(min(lasting, PROPOSED_MAX))
+    if need.replicas <= (wanted - 1) * (1 - TOLERANCE):
+        return math.ceil(need.replicas / (1 - TOLERANCE))
     return wanted
 
 

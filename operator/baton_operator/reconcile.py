@@ -3,7 +3,8 @@ edge.
 
 Whatever a pass needs it reads anew; what it remembers between passes is only what the scaling law
 remembers, and forgetting it costs time. A pass that is not due to anything but the clock looks at
-the routers' signals alone. Knows the steps; how each is done is elsewhere.
+the routers' signals, and now and then at the Secrets. Knows the steps; how each is done is
+elsewhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +41,11 @@ TICK_S = 5.0
 """Between two decisions about a service that scales: its routers' signals are worth as much."""
 
 RESYNC_S = 600.0
-"""Between two looks at a service nothing has happened to, in case something was missed; and often
-enough for its certificates."""
+"""Between two looks at a service nothing has happened to, in case something was missed."""
+
+IDENTITY_S = 60.0
+"""Between two looks at a service's Secrets, of which nothing is told: watching its own would take
+the right to list everybody's. Two reads by name each."""
 
 _log = get_log(__name__)
 
@@ -54,7 +58,7 @@ class Collector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A service that scales, as its last full pass saw it."""
+    """A service as its last full pass saw it."""
 
     owner: Owner
     spec: ModelServiceSpec
@@ -71,8 +75,10 @@ class Memory:
 
     uid: str
     scaling: ScalingState = field(default_factory=ScalingState)
-    view: View | None = None  # of the last full pass
+    view: View | None = None  # of the last full pass, if nothing was refused
     current: bool = False  # nothing has been noticed since that pass began
+    identity_s: float = 0.0  # when its Secrets were last looked at
+    strangers: tuple[str, ...] = ()  # under their names, and somebody else's
     unrecorded: tuple[Decision, ...] = ()  # made so, and not in a status yet
 
 
@@ -113,9 +119,22 @@ class Reconciler:
         now_s = self._clock.monotonic_s()
         view = memory.view if memory is not None and memory.current else None
         recent = view is not None and now_s - view.seen_s < RESYNC_S
-        if memory is not None and view is not None and recent and await self._tick(memory, view):
-            return TICK_S
+        if memory is not None and view is not None and recent and await self._glance(memory, view):
+            return self._pause_s(view)
         return await self._full_pass(key)
+
+    async def _glance(self, memory: Memory, view: View) -> bool:
+        """Look at what nobody tells of; False: a full pass is needed."""
+        if self._clock.monotonic_s() - memory.identity_s >= IDENTITY_S:
+            before = memory.strangers
+            if await self._ensure_identity(memory, view.owner) != before:
+                return False
+        return await self._tick(memory, view)
+
+    def _pause_s(self, view: View) -> float:
+        """Until the next glance at a service nothing happens to."""
+        scales = scaled_roles(view.spec, view.roles)
+        return TICK_S if scales else spread_s(IDENTITY_S, self._luck())
 
     async def _tick(self, memory: Memory, view: View) -> bool:
         """Decide by fresh signals; False: the decision is to be made by a full pass."""
@@ -163,7 +182,7 @@ class Reconciler:
     ) -> float:
         seen_s = self._clock.monotonic_s()
         seen = await observe_service(self._kube, owner)
-        conflicts = await ensure_identity(self._kube, owner, self._clock.unix_s())
+        conflicts = await self._ensure_identity(memory, owner)
         routers = router_hosts(seen.pods_of(Role.ROUTER))
         roles = _of_the_spec(spec, seen.roles(owner))
         view = View(owner, spec, resource, roles, routers, conflicts, seen_s)
@@ -185,10 +204,17 @@ class Reconciler:
         for decision in memory.unrecorded:
             self._count_change(owner, decision)
         memory.unrecorded = ()
-        if not scaled_roles(spec, world.roles) or done.refusals:
-            return spread_s(RESYNC_S if not done.refusals else RESYNC_S / 10, self._luck())
-        memory.view = replace(view, resource=resource, roles=world.roles, conflicts=world.conflicts)
-        return TICK_S
+        if done.refusals:
+            return spread_s(RESYNC_S / 10, self._luck())
+        view = replace(view, resource=resource, roles=world.roles, conflicts=world.conflicts)
+        memory.view = view
+        return self._pause_s(view)
+
+    async def _ensure_identity(self, memory: Memory, owner: Owner) -> tuple[str, ...]:
+        """The Secrets are as they should be, but for those returned, which are somebody else's."""
+        memory.identity_s = self._clock.monotonic_s()
+        memory.strangers = await ensure_identity(self._kube, owner, self._clock.unix_s())
+        return memory.strangers
 
     async def _apply(
         self,

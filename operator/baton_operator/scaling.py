@@ -63,6 +63,7 @@ class PrefillSignals(_Measured):
 
     backlog_tokens: float  # accepted and not computed yet
     arrival_tokens_per_s: float  # over the last minute
+    lately_tokens_per_s: float  # the same over the last seconds: whether it goes on
     prompt_tokens: float  # of a prompt, on average over the last minute
     speed_tokens_per_s: float  # measured, of one worker that has enough to do
 
@@ -71,7 +72,8 @@ class PrefillSignals(_Measured):
 class DecodeSignals(_Measured):
     """The running batch over all decode workers, and the cost model of one."""
 
-    arrival_tokens_per_s: float  # requests per second times the tokens answers have had lately
+    arrival_tokens_per_s: float  # requests per second of the last minute, times an answer's tokens
+    lately_tokens_per_s: float  # the same by the requests and answers of the last seconds
     rows: float  # requests being decoded
     kv_tokens: float  # tokens they attend to
     kv_used: float  # shares of workers' KV blocks in use, added up: 1.5 is one full, one half full
@@ -130,6 +132,7 @@ class Need:
     """How many replicas the demand needs, as a fraction, and what says so."""
 
     replicas: float
+    lasting: float  # the same without what was asked in the last minute and is asked no more
     reason: Reason
     inputs: Mapping[str, float] = field(default_factory=dict)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from baton.common.signals import RouterSignals, Traffic, WorkerSignals
+import msgspec
+from baton.common.signals import LATELY_S, RouterSignals, Traffic, WorkerSignals
 
 from baton_operator.names import Role
 from baton_operator.scaling import Attainment, DecodeSignals, PrefillSignals, Signals
@@ -74,17 +75,14 @@ def _prefill_signals(
 ) -> PrefillSignals:
     """Where no prefill worker has learned its speed, decode's will do: it is the same engine."""
     arrived = sum(one.requests_arrived for one in traffic)
-    uncached = sum(max(0, one.prompt_tokens_arrived - one.prompt_tokens_cached) for one in traffic)
-    prompt_tokens = uncached / arrived if arrived else 0.0
+    prompt_tokens = sum(map(_uncached, traffic)) / arrived if arrived else 0.0
     speeds = _prefill_speeds(prefill, prompt_tokens) or _prefill_speeds(decode, prompt_tokens)
     waiting = sum(one.requests_waiting for one in traffic)  # at the routers: no worker knows them
     return PrefillSignals(
         backlog_tokens=sum(one.prefill_tokens_waiting for one in (*prefill, *decode))
         + waiting * prompt_tokens,
-        arrival_tokens_per_s=sum(
-            _rate(one, max(0, one.prompt_tokens_arrived - one.prompt_tokens_cached))
-            for one in traffic
-        ),
+        arrival_tokens_per_s=sum(_rate(one, _uncached(one)) for one in traffic),
+        lately_tokens_per_s=sum(_rate(one, _uncached(one)) for one in map(_lately, traffic)),
         prompt_tokens=prompt_tokens,
         speed_tokens_per_s=fmean(speeds) if speeds else 0.0,
     )
@@ -102,16 +100,17 @@ def _prefill_speeds(workers: Iterable[WorkerSignals], prompt_tokens: float) -> l
 
 def _decode_signals(traffic: Sequence[Traffic], decode: Sequence[WorkerSignals]) -> DecodeSignals:
     learned = [one for one in decode if one.fixed_s + one.decode_row_s + one.kv_token_s > 0]
-    ended = sum(one.requests_ended for one in traffic)
-    answer_tokens = sum(one.output_tokens for one in traffic) / ended if ended else 0.0
+    lately = [_lately(one) for one in traffic]
+    answer_tokens = _answer_tokens(traffic)
     arrived = sum(one.requests_arrived for one in traffic)
     prompt_tokens = sum(one.prompt_tokens_arrived for one in traffic) / arrived if arrived else 0.0
     waiting = sum(one.requests_waiting for one in traffic)
     waiting += sum(one.requests_waiting for one in decode)
     tokens_each = [one.block_count * one.block_size for one in decode if one.block_count > 0]
     return DecodeSignals(
-        arrival_tokens_per_s=sum(_rate(one, one.requests_arrived) for one in traffic)
-        * answer_tokens,
+        arrival_tokens_per_s=_requests_per_s(traffic) * answer_tokens,
+        # long answers may all be under way: then the minute's are the best guess
+        lately_tokens_per_s=_requests_per_s(lately) * (_answer_tokens(lately) or answer_tokens),
         rows=sum(one.requests_running for one in decode),
         kv_tokens=sum(one.blocks_used * one.block_size for one in decode),
         kv_used=sum(one.blocks_used / one.block_count for one in decode if one.block_count > 0),
@@ -129,6 +128,28 @@ def _attainment(counts: Iterable[tuple[int, int]]) -> Attainment | None:
     if requests <= 0:
         return None
     return Attainment(sum(attained for attained, _ in pairs) / requests, requests)
+
+
+def _lately(traffic: Traffic) -> Traffic:
+    """Of the last seconds alone; an older router's minute must do."""
+    if traffic.lately is None:
+        return traffic
+    sums = msgspec.structs.asdict(traffic.lately)
+    return msgspec.structs.replace(traffic, window_s=min(traffic.window_s, LATELY_S), **sums)
+
+
+def _uncached(traffic: Traffic) -> int:
+    return max(0, traffic.prompt_tokens_arrived - traffic.prompt_tokens_cached)
+
+
+def _answer_tokens(traffic: Sequence[Traffic]) -> float:
+    """Of an answer, on average; 0 while none has ended."""
+    ended = sum(one.requests_ended for one in traffic)
+    return sum(one.output_tokens for one in traffic) / ended if ended else 0.0
+
+
+def _requests_per_s(traffic: Iterable[Traffic]) -> float:
+    return sum(_rate(one, one.requests_arrived) for one in traffic)
 
 
 def _rate(traffic: Traffic, amount: float) -> float:

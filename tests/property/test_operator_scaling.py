@@ -30,10 +30,10 @@ amounts = st.one_of(
     st.floats(0, 1e7), st.sampled_from([0.0, -1.0, math.nan, math.inf]), st.floats(0, 10)
 )
 attainments = st.none() | st.builds(Attainment, st.floats(0, 1), st.floats(0, 100))
-prefills = st.none() | st.builds(PrefillSignals, amounts, amounts, amounts, amounts)
+prefills = st.none() | st.builds(PrefillSignals, amounts, amounts, amounts, amounts, amounts)
 costs = st.floats(0, 0.1)
 decodes = st.none() | st.builds(
-    DecodeSignals, amounts, amounts, amounts, amounts, amounts, costs, costs, costs
+    DecodeSignals, amounts, amounts, amounts, amounts, amounts, amounts, costs, costs, costs
 )
 moments = st.none() | st.builds(
     Signals,
@@ -150,7 +150,12 @@ def test_noise_below_tolerance_never_turns_it_twice(
         now_s += STEP_S
         arriving = need * (1 + error * TOLERANCE * 0.45) * 0.8 * 1_000
         signals = Signals(
-            now_s, 1, 1, 0, 5, prefill=PrefillSignals(0.0, arriving, 10.0, 1_000.0), ttft=None
+            now_s,
+            1,
+            1,
+            0,
+            5,
+            prefill=PrefillSignals(0.0, arriving, arriving, 10.0, 1_000.0),
         )
         outcome = decide(signals, TARGETS, {Role.PREFILL: role}, state, now_s)
         state = outcome.state
@@ -170,9 +175,9 @@ def test_memory_stays_small(history: list[tuple[int, float]]) -> None:
     role, state, now_s = ScaledRole(1, 9, 300.0, 1, 1), ScalingState(), 0.0
     for load, gap in history:
         now_s += gap * 20
-        signals = Signals(
-            now_s, 1, 1, 0, 1, prefill=PrefillSignals(0.0, load * 1_000.0, 10.0, 1_000.0)
-        )
+        arriving = load * 1_000.0
+        prefill = PrefillSignals(0.0, arriving, arriving, 10.0, 1_000.0)
+        signals = Signals(now_s, 1, 1, 0, 1, prefill=prefill)
         outcome = decide(signals, TARGETS, {Role.PREFILL: role}, state, now_s)
         state = outcome.state
         count = outcome.decisions[Role.PREFILL].replicas

@@ -3,21 +3,23 @@
 import math
 from typing import Any
 
-from baton.common.signals import RouterSignals, Traffic, WorkerSignals
+from baton.common.signals import Lately, RouterSignals, Traffic, WorkerSignals
 from baton_operator.signals import Heard, add_up, distinct_workers
 from hypothesis import given
 from hypothesis import strategies as st
+from support.router_signals import SUMS
 
 counts = st.integers(0, 10**6)
+latelies = st.builds(Lately, **dict.fromkeys(Lately.__struct_fields__, counts))
 seconds = st.floats(0, 10, allow_nan=False)
 
 
 @st.composite
 def traffic(draw: Any) -> Traffic:
-    drawn = {name: draw(counts) for name in Traffic.__struct_fields__}
+    drawn = {name: draw(counts) for name in SUMS}
     drawn["ttft_attained"] = min(drawn["ttft_attained"], drawn["ttft_requests"])
     drawn["itl_attained"] = min(drawn["itl_attained"], drawn["itl_requests"])
-    return Traffic(**{**drawn, "window_s": draw(st.floats(0, 60))})
+    return Traffic(**drawn, window_s=draw(st.floats(0, 60)), lately=draw(st.none() | latelies))
 
 
 @st.composite

@@ -1,5 +1,7 @@
 """Load steps up and down on a virtual clock: each role follows its own part of the load."""
 
+from dataclasses import replace
+
 import pytest
 from baton_operator.names import Role
 from baton_operator.scaling import Reason
@@ -14,6 +16,7 @@ from support.serving_model import (
 )
 
 MINUTE_S = 60.0
+PROMPT_SURGE = replace(PROMPT_HEAVY, requests_per_s=5 * PROMPT_HEAVY.requests_per_s)
 
 
 def changes(timeline: list[Moment], role: Role) -> list[int]:
@@ -93,6 +96,17 @@ def test_to_zero_together_after_idle_and_back_on_the_first_request() -> None:
     assert reasons(woken[:1], Role.DECODE) == {Reason.WAITING_DEMAND}
     assert service.pods[Role.DECODE].ready >= 1
     assert service.pods[Role.PREFILL].ready >= 1
+
+
+def test_what_was_asked_before_a_rest_at_zero_is_not_computed_for_after_it() -> None:
+    """The routers' minute still tells of the prompts when others ask again."""
+    service = SimulatedService(minimum=0, start_s=5.0, idle_s=20.0)
+    service.run(PROMPT_SURGE, 5 * MINUTE_S)
+    rest = service.run(IDLE, 30.0)
+    assert changes(rest, Role.PREFILL)[-1] == 0
+    woken = service.run(OUTPUT_HEAVY, 5 * MINUTE_S)
+    assert changes(woken, Role.PREFILL) == [1]
+    assert service.replicas()[Role.DECODE] >= 2, "and what is asked now is followed"
 
 
 def test_without_signals_everything_stays_and_nothing_is_forgotten_for_it() -> None:

@@ -20,12 +20,12 @@ AWAY = ApiFailure(0, "Unreachable", "the API server does not answer")
 
 class FakeKube:
     """`Kube`. `writes` are what was written, in order: (verb, kind, name). `reads` counts objects
-    asked for by name."""
+    asked for by name, `lists` calls that may be answered with many."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[Kind, str, str], dict[str, Any]] = {}
         self.writes: list[tuple[str, str, str]] = []
-        self.reads = 0
+        self.reads = self.lists = 0
         self.away = False  # every call fails
         self.refused: dict[tuple[str, str], str] = {}  # (kind, name) of applies that fail, and why
         self._versions = itertools.count(1)
@@ -55,6 +55,7 @@ class FakeKube:
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str]
     ) -> Sequence[Manifest]:
         self._check()
+        self.lists += 1
         return [
             copy.deepcopy(found)
             for (one, where, _), found in self.objects.items()

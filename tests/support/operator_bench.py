@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from baton.common.signals import RouterSignals, Traffic, WorkerSignals
+from baton.common.signals import RouterSignals, WorkerSignals
 from baton_operator.kinds import Kind
 from baton_operator.metrics import OperatorMetrics
 from baton_operator.reconcile import RESYNC_S, Reconciler
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from support.fake_kube import FakeKube
 from support.model_services import OWNER, RELEASE, model_service
+from support.router_signals import quiet_traffic, resting_worker
 
 KEY = (OWNER.namespace, OWNER.name)
 ROUTER = "10.0.1.1"
@@ -47,8 +48,7 @@ class Bench:
         return 1_800_000_000.0 + self.now_s + self.moments / 1_000
 
     async def collect(self, hosts: Sequence[str]) -> tuple[Heard, ...]:
-        counts = dict.fromkeys(Traffic.__struct_fields__, 0)
-        traffic = Traffic(**{**counts, "requests_waiting": self.waiting, "window_s": 60.0})
+        traffic = quiet_traffic(requests_waiting=self.waiting)
         told = RouterSignals(model_name="m", incarnation=1, traffic=traffic, workers=self.workers)
         return () if self.silent else tuple(Heard(told, self.now_s) for _ in hosts)
 
@@ -117,18 +117,11 @@ class Bench:
 
 
 def decode_worker(host: str, running: int) -> WorkerSignals:
-    return WorkerSignals(
+    return resting_worker(
         address=f"{host}:7000",
-        role="decode",
-        incarnation=1,
-        state="ready",
-        age_s=0.0,
         requests_running=running,
-        requests_waiting=0,
         blocks_used=running,
         block_count=1_000,
-        block_size=16,
-        prefill_tokens_waiting=0,
         fixed_s=0.001,
         prefill_token_s=0.0001,
         **dict.fromkeys(COSTS, 0.000001),

@@ -5,7 +5,9 @@ import http.server
 import threading
 from collections.abc import Iterator
 
-from baton.common.signals import RouterSignals, Traffic, encode_signals
+from baton.common.signals import RouterSignals, encode_signals
+
+from support.router_signals import quiet_traffic
 
 
 class FakeRouter:
@@ -15,8 +17,7 @@ class FakeRouter:
         self.requests_waiting = 0
 
     def signals(self) -> bytes:
-        counts = {name: 0 for name in Traffic.__struct_fields__ if name != "window_s"}
-        traffic = Traffic(**{**counts, "requests_waiting": self.requests_waiting}, window_s=60.0)
+        traffic = quiet_traffic(requests_waiting=self.requests_waiting)
         made = RouterSignals(model_name="m", incarnation=1, traffic=traffic, workers=())
         return encode_signals(made)
 

@@ -10,7 +10,6 @@ from baton_operator.hysteresis import (
     RAISE_WINDOW_S,
     REDUCE_INTERVAL_S,
     REDUCE_WINDOW_S,
-    propose,
 )
 from baton_operator.names import Role
 from baton_operator.scaling import (
@@ -28,14 +27,14 @@ from baton_operator.scaling import (
 TARGETS = Targets(ttft_s=1.0, itl_s=0.1, share=0.95)
 SPEED = 1_000.0
 PER_REPLICA = SPEED * 0.8  # tokens per second that one prefill worker is planned with
-DECODE = DecodeSignals(100.0, 1.0, 10.0, 0.1, 0.0, 0.01, 0.0001, 0.0)
+DECODE = DecodeSignals(100.0, 100.0, 1.0, 10.0, 0.1, 0.0, 0.01, 0.0001, 0.0)
 NOW_S = 5_000.0
 IDLE_S = 300.0
 
 
 def heard(load: float = 1.0, **changes: Any) -> Signals:
     """Signals of a demand that needs `load` prefill replicas."""
-    prefill = PrefillSignals(0.0, load * PER_REPLICA, 10.0, SPEED)
+    prefill = PrefillSignals(0.0, load * PER_REPLICA, load * PER_REPLICA, 10.0, SPEED)
     signals = Signals(NOW_S, 1, 1, 0, 3, prefill=prefill, decode=DECODE)
     return replace(signals, **changes)
 
@@ -68,29 +67,20 @@ def once(signals: Signals | None, **roles: ScaledRole) -> Outcome:
     return decide(signals, TARGETS, named, ScalingState(), NOW_S)
 
 
-@pytest.mark.parametrize(
-    ("need", "wanted", "proposal"),
-    [
-        (2.0, 2, 2),
-        (2.19, 2, 2),  # within tolerance
-        (2.21, 2, 3),
-        (5.5, 2, 6),
-        (1.0, 2, 2),  # one would be full to the brim
-        (0.89, 2, 1),
-        (0.0, 4, 0),
-        (0.5, 0, 1),
-    ],
-)
-def test_a_proposal_is_whole_and_tolerant(need: float, wanted: int, proposal: int) -> None:
-    assert propose(need, wanted) == proposal
-
-
 def test_a_raise_needs_agreement_for_a_moment() -> None:
     story = Story(pods(2))
     assert story.after(0, heard(4.0)).reason is Reason.STEADY
     decision = story.after(RAISE_WINDOW_S + 1, heard(4.0))
     assert (decision.replicas, decision.reason) == (4, Reason.PROMPT_BACKLOG)
     assert "prefill 2 to 4: backlog_tokens 0, arrival_tokens_per_s 3200" in decision.message
+
+
+def test_load_that_has_stopped_is_no_reason_to_raise_and_none_to_reduce_at_once() -> None:
+    stopped = replace(heard(4.0), prefill=PrefillSignals(0.0, 4 * PER_REPLICA, 0.0, 10.0, SPEED))
+    story = Story(pods(2))
+    story.after(0, stopped)
+    decision = story.after(RAISE_WINDOW_S + 1, stopped)
+    assert (decision.replicas, decision.reason) == (2, Reason.STEADY)
 
 
 def test_one_burst_is_no_load() -> None:
@@ -153,17 +143,17 @@ def test_while_replicas_start_none_is_taken_away() -> None:
         pytest.param(heard(9, routers_expected=2), Reason.SIGNALS_INCOMPLETE, id="one-router"),
         pytest.param(heard(9, prefill=None), Reason.SIGNALS_MISSING, id="not-this-role"),
         pytest.param(
-            heard(9, prefill=PrefillSignals(0, math.nan, 10, SPEED)),
+            heard(9, prefill=PrefillSignals(0, math.nan, 0, 10, SPEED)),
             Reason.SIGNALS_MISSING,
             id="no-number",
         ),
         pytest.param(
-            heard(9, prefill=PrefillSignals(-1, 0, 10, SPEED)),
+            heard(9, prefill=PrefillSignals(-1, 0, 0, 10, SPEED)),
             Reason.SIGNALS_MISSING,
             id="negative",
         ),
         pytest.param(
-            heard(9, prefill=PrefillSignals(0, 5, 10, 0)), Reason.SIGNALS_MISSING, id="no-speed"
+            heard(9, prefill=PrefillSignals(0, 5, 5, 10, 0)), Reason.SIGNALS_MISSING, id="no-speed"
         ),
     ],
 )

@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
-from baton.common.signals import RouterSignals, Traffic, encode_signals
+from baton.common.signals import RouterSignals, encode_signals
 from baton_operator.collect import ASK_TIMEOUT_S, BODY_BYTES_MAX, SignalCollector
 from support.hand_clock import HandClock
+from support.router_signals import quiet_traffic
 
 SIGNALS = RouterSignals(
     model_name="m",
     incarnation=7,
-    traffic=Traffic(**dict.fromkeys(Traffic.__struct_fields__, 0)),
+    traffic=quiet_traffic(),
     workers=(),
 )
 Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]

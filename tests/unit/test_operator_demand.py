@@ -19,10 +19,15 @@ SETTLED = ScaledRole(1, 20, 300.0, wanted=4, ready=4)
 STARTING = replace(SETTLED, ready=1)
 # Short prompts, so that the highest utilisation applies.
 PROMPTS = PrefillSignals(
-    backlog_tokens=0.0, arrival_tokens_per_s=16_000.0, prompt_tokens=10.0, speed_tokens_per_s=5e3
+    backlog_tokens=0.0,
+    arrival_tokens_per_s=16_000.0,
+    lately_tokens_per_s=16_000.0,
+    prompt_tokens=10.0,
+    speed_tokens_per_s=5e3,
 )
 BATCH = DecodeSignals(
     arrival_tokens_per_s=0.0,
+    lately_tokens_per_s=0.0,
     rows=100.0,
     kv_tokens=0.0,
     kv_used=0.4,
@@ -51,6 +56,26 @@ def decode_needed(signals: DecodeSignals, role: ScaledRole = SETTLED) -> tuple[f
 
 def test_prompts_are_computed_as_they_arrive_with_room_to_spare() -> None:
     assert prefill_needed(PROMPTS) == pytest.approx(16_000 / 5_000 / PREFILL_UTILISATION_MAX)
+
+
+def test_prompts_of_the_minute_that_arrive_no_more_do_not_last() -> None:
+    need = prefill_need(replace(PROMPTS, lately_tokens_per_s=4_000.0), TARGETS, SETTLED, 0.0)
+    assert need is not None
+    assert need.replicas == prefill_needed(PROMPTS)
+    assert need.lasting == pytest.approx(need.replicas / 4)
+
+
+def test_a_burst_is_no_more_than_the_minute_says() -> None:
+    need = prefill_need(replace(PROMPTS, lately_tokens_per_s=90_000.0), TARGETS, SETTLED, 0.0)
+    assert need is not None
+    assert need.lasting == need.replicas
+
+
+def test_a_backlog_lasts_though_nothing_arrives() -> None:
+    piled = replace(PROMPTS, backlog_tokens=5_000 * RECOVERY_S * 3, lately_tokens_per_s=0.0)
+    need = prefill_need(piled, TARGETS, SETTLED, 0.0)
+    assert need is not None
+    assert need.lasting == pytest.approx(3)
 
 
 def test_a_backlog_is_worked_off_in_time() -> None:
@@ -112,6 +137,13 @@ def test_overloaded_replicas_are_judged_by_what_is_asked_of_them() -> None:
     asked = replace(BATCH, arrival_tokens_per_s=3_000.0)
     needed, _ = decode_needed(asked)
     assert needed == pytest.approx(3_000 * 0.002 / (1 - 0.01 / 0.09))
+
+
+def test_requests_of_the_minute_that_come_no_more_do_not_last_but_the_batch_does() -> None:
+    need = decode_need(replace(BATCH, arrival_tokens_per_s=3_000.0), TARGETS, SETTLED)
+    assert need is not None
+    assert need.replicas > need.lasting
+    assert need.lasting == pytest.approx(decode_needed(BATCH)[0])
 
 
 def test_decode_needs_replicas_enough_that_the_kv_fits() -> None:

@@ -4,8 +4,7 @@ from typing import Any
 
 from baton.common.signals import WorkerSignals
 from baton_operator.departure import COST_ANNOTATION, departure_costs
-
-COSTS = ("fixed_s", "prefill_token_s", "prefill_kv_token_s", "decode_row_s", "kv_token_s")
+from support.router_signals import resting_worker
 
 
 def pod(name: str, host: str, **metadata: Any) -> dict[str, Any]:
@@ -13,20 +12,7 @@ def pod(name: str, host: str, **metadata: Any) -> dict[str, Any]:
 
 
 def worker(running: int, *, used: int = 0, blocks: int = 100) -> WorkerSignals:
-    return WorkerSignals(
-        address="x:7000",
-        role="decode",
-        incarnation=1,
-        state="ready",
-        age_s=0.0,
-        requests_running=running,
-        requests_waiting=0,
-        blocks_used=used,
-        block_count=blocks,
-        block_size=16,
-        prefill_tokens_waiting=0,
-        **dict.fromkeys(COSTS, 0.0),
-    )
+    return resting_worker(requests_running=running, blocks_used=used, block_count=blocks)
 
 
 PODS = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("c", "10.0.0.3"), pod("d", "10.0.0.4")]

@@ -7,14 +7,14 @@ import pytest
 from baton_operator.departure import COST_ANNOTATION
 from baton_operator.kinds import Kind
 from baton_operator.kube import ApiFailure
-from baton_operator.reconcile import RESYNC_S, TICK_S
+from baton_operator.reconcile import IDENTITY_S, TICK_S
 from support.model_services import OWNER, model_service
 from support.operator_bench import FIXED, KEY, SCALED, TO_ZERO, Bench, decode_worker, serving
 
 
 async def test_one_pass_makes_everything_and_the_next_writes_nothing() -> None:
     bench = Bench(**FIXED)
-    assert await bench.run() == pytest.approx(RESYNC_S)
+    assert await bench.run() == pytest.approx(IDENTITY_S)
     assert bench.kube.of(Kind.DEPLOYMENT).keys() == {
         *("smol-router", "smol-prefill", "smol-decode")
     }
@@ -97,6 +97,7 @@ async def test_an_object_of_somebody_else_is_left_alone_and_told(kind: str) -> N
 async def test_while_the_api_server_is_away_passes_fail_and_the_first_after_it_finishes() -> None:
     bench = await serving(**FIXED)
     del bench.kube.objects[Kind.SERVICE, OWNER.namespace, "smol"]
+    bench.operator.notice(KEY)
     bench.kube.away = True
     with pytest.raises(ApiFailure):
         await bench.run()
@@ -123,6 +124,7 @@ async def test_a_service_that_is_going_is_not_put_together_again() -> None:
     resource = bench.kube.of(Kind.MODEL_SERVICE)["smol"]
     resource["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
     del bench.kube.objects[Kind.DEPLOYMENT, OWNER.namespace, "smol-decode"]
+    bench.operator.notice(KEY)
     bench.kube.writes.clear()
     assert await bench.run() is None
     assert bench.kube.writes == []
@@ -136,6 +138,46 @@ async def test_between_changes_a_scaled_service_costs_the_api_server_nothing() -
     bench.kube.away = True  # any call would fail the pass
     assert await bench.run() == TICK_S
     assert await bench.run() == TICK_S
+
+
+@pytest.mark.parametrize("spec", [FIXED, {"prefill": SCALED, "decode": SCALED}])
+@pytest.mark.parametrize("secret", ["smol-ca", "smol-tls"])
+async def test_a_secret_that_is_lost_is_there_again_within_a_minute_or_so(
+    secret: str, spec: dict[str, Any]
+) -> None:
+    """And pods trust what it holds, as after any rotation; nobody tells the operator of it."""
+    bench = await serving(**spec)
+    bench.kube.writes.clear()
+    del bench.kube.objects[Kind.SECRET, OWNER.namespace, secret]
+    await bench.tick(seconds=IDENTITY_S + TICK_S)
+    assert secret in bench.kube.of(Kind.SECRET)
+    assert {kind for _, kind, _ in bench.kube.writes} == {"Secret"}
+
+
+async def test_a_secret_that_is_spoilt_is_mended_as_soon() -> None:
+    bench = await serving(**FIXED)
+    secret = bench.kube.of(Kind.SECRET)["smol-tls"]
+    secret["data"]["tls.key"] = "bm9uc2Vuc2U="
+    await bench.tick(seconds=IDENTITY_S + TICK_S)
+    assert bench.kube.of(Kind.SECRET)["smol-tls"]["data"]["tls.key"] != "bm9uc2Vuc2U="
+
+
+async def test_a_secret_that_somebody_else_took_is_told_as_soon() -> None:
+    bench = await serving(**FIXED)
+    secret = bench.kube.of(Kind.SECRET)["smol-tls"]
+    secret["metadata"] |= {"ownerReferences": [], "labels": {}}
+    await bench.tick(seconds=IDENTITY_S + TICK_S)
+    assert bench.condition("Ready")[0] == "False"
+    del bench.kube.objects[Kind.SECRET, OWNER.namespace, "smol-tls"]
+    await bench.tick(seconds=IDENTITY_S + TICK_S)
+    assert bench.condition("Ready") == ("True", "Ready")
+
+
+async def test_looking_at_secrets_costs_two_reads_a_minute_between_full_passes() -> None:
+    bench = await serving(**FIXED)
+    bench.kube.reads = bench.kube.lists = 0
+    await bench.tick(seconds=9 * IDENTITY_S + 1)
+    assert (bench.kube.reads, bench.kube.lists) == (2 * 9, 0)
 
 
 async def test_both_roles_rest_after_the_idle_time_and_wake_with_a_request() -> None:

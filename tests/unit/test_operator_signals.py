@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from baton.common.signals import RouterSignals, Traffic, WorkerSignals
+from baton.common.signals import LATELY_S, Lately, RouterSignals, WorkerSignals
 from baton_operator.signals import (
     WINDOW_MIN_S,
     WORKER_SILENT_S,
@@ -12,34 +12,25 @@ from baton_operator.signals import (
     distinct_workers,
     requests_on,
 )
-
-NOTHING = dict.fromkeys(Traffic.__struct_fields__, 0)
-WORKER = {
-    "address": "10.0.0.1:7000",
-    "role": "decode",
-    "incarnation": 1,
-    "state": "ready",
-    "age_s": 1.0,
-    "requests_running": 4,
-    "requests_waiting": 0,
-    "blocks_used": 30,
-    "block_count": 100,
-    "block_size": 16,
-    "prefill_tokens_waiting": 0,
-    "fixed_s": 0.01,
-    "prefill_token_s": 0.001,
-    "prefill_kv_token_s": 0.0,
-    "decode_row_s": 0.002,
-    "kv_token_s": 0.00001,
-}
+from support.router_signals import quiet_traffic, resting_worker
 
 
 def worker(**changes: Any) -> WorkerSignals:
-    return WorkerSignals(**{**WORKER, **changes})
+    """One that works, and knows its speed."""
+    works = {
+        "age_s": 1.0,
+        "requests_running": 4,
+        "blocks_used": 30,
+        "fixed_s": 0.01,
+        "prefill_token_s": 0.001,
+        "decode_row_s": 0.002,
+        "kv_token_s": 0.00001,
+    }
+    return resting_worker(**{**works, **changes})
 
 
 def heard(*workers: WorkerSignals, asked_s: float = 100.0, **traffic: Any) -> Heard:
-    told = Traffic(**{**NOTHING, "window_s": 60.0, **traffic})
+    told = quiet_traffic(**traffic)
     signals = RouterSignals(model_name="m", incarnation=1, traffic=told, workers=workers)
     return Heard(signals, asked_s)
 
@@ -187,6 +178,49 @@ def test_a_burst_in_the_first_second_of_a_router_is_no_rate() -> None:
     assert signals is not None
     assert signals.prefill is not None
     assert signals.prefill.arrival_tokens_per_s == pytest.approx(500 / WINDOW_MIN_S)
+
+
+def test_what_arrives_lately_is_told_apart_from_what_the_minute_saw() -> None:
+    """The prompts of the minute stopped but for one, and half of that one was cached."""
+    stopped = heard(
+        worker(),
+        requests_arrived=60,
+        prompt_tokens_arrived=30_000,
+        requests_ended=60,
+        output_tokens=600,
+        lately=Lately(
+            requests_arrived=1,
+            prompt_tokens_arrived=400,
+            prompt_tokens_cached=200,
+            requests_ended=3,
+            output_tokens=6,
+        ),
+    )
+    signals = add_up((stopped, heard()), expected=2)
+    assert signals is not None
+    assert signals.prefill is not None
+    assert signals.prefill.arrival_tokens_per_s == 500
+    assert signals.prefill.lately_tokens_per_s == 200 / LATELY_S
+    assert signals.decode is not None
+    assert signals.decode.arrival_tokens_per_s == 10
+    assert signals.decode.lately_tokens_per_s == 1 / LATELY_S * 2
+
+
+def test_while_no_answer_has_ended_lately_the_minutes_are_the_guess() -> None:
+    nothing = dict.fromkeys(Lately.__struct_fields__, 0)
+    begun = Lately(**{**nothing, "requests_arrived": 4})
+    told = heard(worker(), requests_arrived=4, requests_ended=2, output_tokens=300, lately=begun)
+    signals = add_up((told,), expected=1)
+    assert signals is not None
+    assert signals.decode is not None
+    assert signals.decode.lately_tokens_per_s == pytest.approx(4 / LATELY_S * 150)
+
+
+def test_a_router_that_tells_of_the_minute_alone_is_believed() -> None:
+    signals = add_up((heard(requests_arrived=6, prompt_tokens_arrived=600),), expected=1)
+    assert signals is not None
+    assert signals.prefill is not None
+    assert signals.prefill.lately_tokens_per_s == signals.prefill.arrival_tokens_per_s == 10
 
 
 def test_workers_are_found_by_the_address_of_their_pod() -> None:

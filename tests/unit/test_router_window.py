@@ -1,6 +1,6 @@
 """Sums over the last minute."""
 
-from baton.common.signals import WINDOW_S
+from baton.common.signals import LATELY_S, WINDOW_S
 from baton.router.window import Flow, Window
 
 
@@ -20,6 +20,15 @@ def test_what_happened_before_it_is_forgotten_with_at_most_a_second_of_delay() -
     window.add(10.5, Flow.REQUESTS_ENDED)
     assert window.sums(10.5 + WINDOW_S)[Flow.REQUESTS_ENDED] == 1
     assert window.sums(11.5 + WINDOW_S)[Flow.REQUESTS_ENDED] == 0
+
+
+def test_of_the_last_seconds_less_is_summed_than_of_the_minute() -> None:
+    window = Window(started_s=0.0)
+    window.add(100.5, Flow.REQUESTS_ARRIVED, 3)
+    window.add(110.0, Flow.REQUESTS_ARRIVED)
+    now_s = 102.0 + LATELY_S
+    assert window.sums(now_s, LATELY_S)[Flow.REQUESTS_ARRIVED] == 1
+    assert window.sums(now_s)[Flow.REQUESTS_ARRIVED] == 4
 
 
 def test_it_is_no_longer_than_its_owner_is_old() -> None:

@@ -10,6 +10,20 @@ import msgspec
 WINDOW_S = 60.0
 """What `window` sums cover: long enough that a burst is no trend, short against a pod's start."""
 
+LATELY_S = 20.0
+"""What `lately` covers: load that has stopped is out of it this soon. Sums of so little time are
+noisy: they may say that what the minute tells of goes on, and nothing by themselves."""
+
+
+class Lately(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums of `Traffic` over the last LATELY_S."""
+
+    requests_arrived: int
+    prompt_tokens_arrived: int
+    prompt_tokens_cached: int
+    requests_ended: int
+    output_tokens: int
+
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Requests through one router. Sums are over the last `window_s` seconds."""
@@ -26,6 +40,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     ttft_attained: int  # and had it within the target; 0 where the router was given none
     itl_requests: int  # ended in the window with two tokens or more
     itl_attained: int  # and had, on average, no longer than the target between two tokens
+    lately: Lately | None = None  # None: a router of an older release, which does not tell
 
 
 class WorkerSignals(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
-"""Sums over the last minute, kept per second. Pure; time comes in as a number, and never goes back.
+"""Sums over the last minute or less, kept per second. Pure; time comes in as a number, and never
+goes back.
 
-What happened up to a second more than WINDOW_S ago may still be in a sum.
+What happened up to a second before the time a sum covers may still be in it.
 """
 
 from collections import deque
@@ -39,9 +40,12 @@ class Window:
             self._buckets.append((number, [0] * len(Flow)))
         self._buckets[-1][1][flow] += amount
 
-    def sums(self, now_s: float) -> dict[Flow, int]:
+    def sums(self, now_s: float, span_s: float = WINDOW_S) -> dict[Flow, int]:
+        """Over the last `span_s`, WINDOW_S at most."""
         self._forget(now_s)
-        return {flow: sum(bucket[flow] for _, bucket in self._buckets) for flow in Flow}
+        oldest = _oldest(now_s, span_s)
+        kept = [bucket for number, bucket in self._buckets if number >= oldest]
+        return {flow: sum(bucket[flow] for bucket in kept) for flow in Flow}
 
     def length_s(self, now_s: float) -> float:
         """WINDOW_S, or less while it is younger."""
@@ -52,6 +56,11 @@ class Window:
         return len(self._buckets)
 
     def _forget(self, now_s: float) -> None:
-        oldest = int((now_s - WINDOW_S) // BUCKET_S)
+        oldest = _oldest(now_s, WINDOW_S)
         while self._buckets and self._buckets[0][0] < oldest:
             self._buckets.popleft()
+
+
+def _oldest(now_s: float, span_s: float) -> int:
+    """The number of the first bucket that reaches into the last `span_s`."""
+    return int((now_s - span_s) // BUCKET_S)

@@ -6,15 +6,15 @@ nobody asks. Knows no Kubernetes.
 
 import asyncio
 
-from baton.common.signals import RouterSignals, Traffic, encode_signals
+from baton.common.signals import RouterSignals, encode_signals
 from baton_operator.names import METRICS_PORT
+from support.router_signals import quiet_traffic
 
 REQUEST_BYTES_MAX = 16 * 1024
 
 
 def quiet_signals() -> bytes:
-    counts = {name: 0 for name in Traffic.__struct_fields__ if name != "window_s"}
-    traffic = Traffic(window_s=60.0, **counts)
+    traffic = quiet_traffic()
     return encode_signals(RouterSignals(model_name="m", incarnation=1, traffic=traffic, workers=()))
 
 
