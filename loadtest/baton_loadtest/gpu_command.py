@@ -1,12 +1,15 @@
-"""`baton-loadtest gpu`: the engine on this machine's GPU, against what its memory allows.
+"""`baton-loadtest gpu`: the engine on this machine's GPU, against what its memory allows; then the
+same work through router, prefill worker, hand-off and decode worker, against the engine alone.
 
 Without a CUDA device it says so and imports none of the device's code. Needs fewer packages than
 the other commands, so it also runs as `python -m baton_loadtest.gpu_command`.
 """
 
+import asyncio
+import gc
 import subprocess
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -15,22 +18,18 @@ from typing import Annotated
 import typer
 from baton.common.clock import SystemClock
 from baton.common.errors import BatonError, ConfigError
+from baton.engine.devices import DeviceChoice
 from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name
 from baton.engine.quant.quantization import Quantization
-from baton.model.config import ModelConfig
 from rich.console import Console
 
-from baton_loadtest.gpu_bench import EngineBench
-from baton_loadtest.gpu_report import GpuFigure, GpuReport, gpu_json, gpu_table
-from baton_loadtest.gpu_roofline import DeviceRates, decode_tokens_per_s, prefill_tokens_per_s
-from baton_loadtest.machine import machine_line
+from baton_loadtest.gpu_end_to_end import EndToEndSpec, measure_end_to_end
+from baton_loadtest.gpu_report import GpuReport, end_to_end_table, gpu_json, gpu_table
+from baton_loadtest.machine import device_line
 
 RESULTS_DIR = Path("loadtest/results/local")
 REQUESTS = (1, 8, 64)
 PROMPTS = (2_048, 8_192)
-BLOCK_TOKENS = 16
-STEP_TOKENS = 8_192
-"""Of a step: the longest prompt measured is one."""
 
 
 class ShapeName(Enum):
@@ -58,75 +57,54 @@ def run_gpu(
     """Measure decode at 1, 8 and 64 requests and prefill at 2k and 8k tokens."""
     require_device()
     # only now: a machine without a GPU need not have Triton
-    from baton.engine.cuda.build import RunnerSpec
-    from baton.engine.cuda.device import CudaDevice
-    from baton.engine.cuda.shapes import SHAPES, DeviceRandomWeights
+    from baton.engine.cuda.shapes import SHAPES
 
-    from baton_loadtest.gpu_engine import gpu_engine
-    from baton_loadtest.gpu_rates import measure_rates
+    from baton_loadtest.gpu_alone import BLOCK_TOKENS, AloneSpec, measure_alone
 
-    console, device, config = Console(), CudaDevice(), SHAPES[shape.value]
+    console, config = Console(), SHAPES[shape.value]
     kv_dtype = kv_dtype_name(
         quantization, kv_cache_dtype, block_size=BLOCK_TOKENS, head_size=config.head_size
     )
-
-    def progress(what: str, done: int, wanted: int) -> None:
-        console.print(f"{what}: {done} of {wanted}")
-
-    rates = measure_rates(device.torch_device)
-    device.release_cached()
-    spec = RunnerSpec(
+    alone = AloneSpec(
+        config=config,
         quantization=quantization,
         kv_dtype=kv_dtype,
-        block_size=BLOCK_TOKENS,
-        rows_max=STEP_TOKENS,
-        sequences_max=max(REQUESTS),
         memory_fraction=memory_fraction,
+        requests=REQUESTS,
+        context_tokens=context,
+        prompts=PROMPTS,
     )
-    # random ones: the time of a step does not depend on its weights
-    weights = DeviceRandomWeights(config, 0, device.torch_device)
-    engine = gpu_engine(weights, config, spec, device, progress)
-    bench = EngineBench(engine, config.vocab_size, SystemClock())
-
-    figures = [
-        *_decode_figures(bench, config, quantization, kv_dtype, rates, context),
-        *_prefill_figures(bench, config, rates),
-    ]
-    report = _report(shape, quantization, kv_dtype, context, rates, figures)
+    rates, figures = measure_alone(alone, console.print)
+    report = GpuReport(
+        machine=device_line(),
+        commit=_commit(),
+        shape=shape.value,
+        quantization=quantization.value,
+        kv_dtype=kv_dtype,
+        context_tokens=context,
+        rates=rates,
+        figures=figures,
+    )
     console.print(gpu_table(report))
-    console.print(f"written to {save_gpu(report, results_dir, datetime.now(UTC))}")
-
-
-def _decode_figures(
-    bench: EngineBench,
-    config: ModelConfig,
-    quantization: Quantization,
-    kv_dtype: str,
-    rates: DeviceRates,
-    context: int,
-) -> list[GpuFigure]:
-    def roofline(requests: int) -> float:
-        return decode_tokens_per_s(
-            config, quantization, kv_dtype, rates, requests=requests, context_tokens=context
-        )
-
-    return [
-        GpuFigure(f"decode, {n} at once", bench.decode_tokens_per_s(n, context), roofline(n))
-        for n in REQUESTS
-    ]
-
-
-def _prefill_figures(
-    bench: EngineBench, config: ModelConfig, rates: DeviceRates
-) -> list[GpuFigure]:
-    return [
-        GpuFigure(
-            f"prefill, {tokens} tokens",
-            bench.prefill_tokens_per_s(tokens),
-            prefill_tokens_per_s(config, rates, tokens),
-        )
-        for tokens in PROMPTS
-    ]
+    path = results_dir / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    save_gpu(report, path)  # what is measured is kept, whatever comes of the rest
+    _leave_device()
+    through = EndToEndSpec(
+        config=config,
+        device=DeviceChoice.CUDA,
+        quantization=quantization,
+        kv_cache_dtype=kv_cache_dtype,
+        memory_fraction=memory_fraction,
+        requests=REQUESTS,
+        context_tokens=context,
+        prompts=PROMPTS,
+        log=path.with_suffix(".log"),
+    )
+    found = asyncio.run(measure_end_to_end(through, clock=SystemClock(), listener=console.print))
+    report = replace(report, end_to_end=found)
+    console.print(end_to_end_table(report, found))
+    save_gpu(report, path)
+    console.print(f"written to {path}")
 
 
 def require_device() -> None:
@@ -139,36 +117,17 @@ def require_device() -> None:
         raise ConfigError(["there is no CUDA device to measure on this machine"])
 
 
-def save_gpu(report: GpuReport, results_dir: Path, now: datetime) -> Path:
-    """Writes JSON; returns its path."""
-    results_dir.mkdir(parents=True, exist_ok=True)
-    path = results_dir / f"gpu-{now:%Y%m%d-%H%M%S}.json"
+def save_gpu(report: GpuReport, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(gpu_json(report))
-    return path
 
 
-def _report(
-    shape: ShapeName,
-    quantization: Quantization,
-    kv_dtype: str,
-    context: int,
-    rates: DeviceRates,
-    figures: Sequence[GpuFigure],
-) -> GpuReport:
+def _leave_device() -> None:
+    """Give the memory of the engine alone to the workers that come."""
     import torch
-    import triton
 
-    name = torch.cuda.get_device_name()
-    return GpuReport(
-        machine=f"{name}, torch {torch.__version__}, Triton {triton.__version__}, {machine_line()}",
-        commit=_commit(),
-        shape=shape.value,
-        quantization=quantization.value,
-        kv_dtype=kv_dtype,
-        context_tokens=context,
-        rates=rates,
-        figures=figures,
-    )
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _commit() -> str:

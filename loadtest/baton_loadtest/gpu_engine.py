@@ -4,7 +4,7 @@ Knows how such an engine is put together; knows nothing of what is asked of it.
 """
 
 from baton.engine.blocks import BlockPool
-from baton.engine.cuda.build import Report, RunnerSpec, build_cuda_runner
+from baton.engine.cuda.build import CudaParts, Report, RunnerSpec, build_cuda_runner
 from baton.engine.cuda.device import Device
 from baton.engine.cuda.pack import TensorSource
 from baton.engine.engine import Engine
@@ -22,7 +22,11 @@ def gpu_engine(
     report: Report,
 ) -> Engine:
     """Idle, with an empty cache. Requests end at their length, never at a token."""
-    parts = build_cuda_runner(source, config, spec, device, report)
+    return engine_over(build_cuda_runner(source, config, spec, device, report), config, spec)
+
+
+def engine_over(parts: CudaParts, config: ModelConfig, spec: RunnerSpec) -> Engine:
+    """The same over a runner at hand; of one runner, only the newest engine may be used."""
     limits = SchedulerLimits(
         token_budget=spec.rows_max,
         sequences_max=spec.sequences_max,

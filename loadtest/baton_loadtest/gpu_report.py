@@ -1,10 +1,11 @@
-"""What a run on a GPU found, as a table for people and as JSON for machines.
+"""What a run on a GPU found, as tables for people and as JSON for machines.
 
-Pure: returns, writes nothing. Every figure stands beside what the device itself would allow.
+Pure: returns, writes nothing. Every figure of the engine alone stands beside what the device itself
+would allow, every figure end to end beside the engine alone.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.table import Table
@@ -12,17 +13,69 @@ from rich.table import Table
 from baton_loadtest.gpu_roofline import DeviceRates
 
 
+def decode_work(requests: int) -> str:
+    return f"decode, {requests} at once"
+
+
+def prefill_work(tokens: int) -> str:
+    return f"prefill, {tokens} tokens"
+
+
 @dataclass(frozen=True, slots=True)
 class GpuFigure:
     """Tokens per second of one kind of work, and of the roofline."""
 
-    work: str  # such as "decode, 8 requests"
+    work: str  # such as "decode, 8 at once"
     tokens_per_s: float
     roofline_tokens_per_s: float
 
     @property
     def of_roofline(self) -> float:
         return self.tokens_per_s / self.roofline_tokens_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffFigures:
+    """Means of some lone prompts."""
+
+    prompts: int
+    prompt_tokens: int
+    moved_bytes: float
+    called_s: float  # decode's call to the first token
+    prefill_s: float  # of it, what the prefill worker queued and computed
+    bytes_per_s: float  # of frames that follow each other, as decode has learned it
+
+    @property
+    def transfer_s(self) -> float:
+        """Moving alone. Of a prompt of several steps, part of it overlaps with computing."""
+        return self.moved_bytes / self.bytes_per_s
+
+    @property
+    def beyond_transfer_s(self) -> float:
+        return self.called_s - self.prefill_s - self.transfer_s
+
+    @property
+    def line(self) -> str:
+        return (
+            f"hand-off of {self.prompt_tokens} tokens, mean of {self.prompts}:"
+            f" {self.called_s * 1e3:.1f} ms, of them {self.prefill_s * 1e3:.1f} prefill's own,"
+            f" {self.transfer_s * 1e3:.1f} for {self.moved_bytes / 1e6:.1f} MB at"
+            f" {self.bytes_per_s / 1e9:.2f} GB/s, {self.beyond_transfer_s * 1e3:.1f} beyond"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEndFound:
+    """What a client, and the workers, saw of the same work."""
+
+    tokens_per_s: Mapping[str, float]  # by work
+    prompts: Mapping[str, int]  # by where the router had them computed, and why there
+    handoff: HandoffFigures
+
+    @property
+    def prompts_line(self) -> str:
+        counts = (f"{count} {reason}" for reason, count in sorted(self.prompts.items()) if count)
+        return f"prompts by the router's decision: {', '.join(counts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +88,7 @@ class GpuReport:
     context_tokens: int
     rates: DeviceRates
     figures: Sequence[GpuFigure]
+    end_to_end: EndToEndFound | None = None
 
     @property
     def title(self) -> str:
@@ -69,8 +123,38 @@ def gpu_table(report: GpuReport) -> Table:
     return table
 
 
+def end_to_end_table(report: GpuReport, found: EndToEndFound) -> Table:
+    table = Table(
+        title=f"{report.title}: through router, prefill, hand-off and decode",
+        caption=f"{found.prompts_line}\n{found.handoff.line}",
+        title_justify="left",
+    )
+    for name in ("work", "tok/s", "engine alone tok/s", "of engine alone"):
+        table.add_column(name, justify="left" if name == "work" else "right")
+    for figure in report.figures:
+        rate = found.tokens_per_s[figure.work]
+        table.add_row(
+            figure.work,
+            f"{rate:,.0f}",
+            f"{figure.tokens_per_s:,.0f}",
+            f"{rate / figure.tokens_per_s:.0%}",
+        )
+    return table
+
+
 def gpu_json(report: GpuReport) -> str:
     found = asdict(report)
+    through = report.end_to_end
     for row, figure in zip(found["figures"], report.figures, strict=True):
         row["of_roofline"] = round(figure.of_roofline, 4)
+        if through is not None:
+            row["end_to_end_tokens_per_s"] = through.tokens_per_s[figure.work]
+            of_engine = through.tokens_per_s[figure.work] / figure.tokens_per_s
+            row["end_to_end_of_engine"] = round(of_engine, 4)
+    if through is not None:
+        del found["end_to_end"]["tokens_per_s"]
+        found["end_to_end"]["handoff"] |= {
+            "transfer_s": through.handoff.transfer_s,
+            "beyond_transfer_s": through.handoff.beyond_transfer_s,
+        }
     return json.dumps(found, indent=2) + "\n"

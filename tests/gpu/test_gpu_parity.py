@@ -12,8 +12,10 @@ from baton.engine.quant.quantization import Quantization
 from baton.engine.weights.open import open_weights
 from baton.model.card import read_config
 from baton.model.fetch import LocalModel
+from baton.model.ggml import GgmlType
 from support.runner_steps import Job, run_jobs, shuffled_tables
 from support.tiny_models import HfConfig, tiny_model
+from support.tiny_moe import tiny_moe
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device", allow_module_level=True)
@@ -61,20 +63,31 @@ def _leave_no_memory_behind() -> Iterator[None]:
     torch.cuda.empty_cache()
 
 
-@pytest.mark.parametrize("variant", ["llama3", "qwen3", "mistral"])
-def test_greedy_tokens_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
-    model = tiny_model(variant, tmp_path, shape=SHAPE)
+def require_parity(model: LocalModel, prompts: list[list[int]]) -> None:
     runner = parts(model, Quantization.NONE, "float32").runner
-    tables = shuffled_tables(64, 16, [len(prompt) + TOKENS for prompt in prompts()])
+    tables = shuffled_tables(64, 16, [len(prompt) + TOKENS for prompt in prompts])
     jobs = [
         Job(prompt, table, TOKENS, chunk=128, first_step=index)
-        for index, (prompt, table) in enumerate(zip(prompts(), tables, strict=True))
+        for index, (prompt, table) in enumerate(zip(prompts, tables, strict=True))
     ]
     oracle = Oracle(model)
-    for prompt, found in zip(prompts(), run_jobs(runner, jobs), strict=True):
+    for prompt, found in zip(prompts, run_jobs(runner, jobs), strict=True):
         expected = oracle.greedy(prompt, TOKENS)
         assert expected.margin > MARGIN_MIN, "choose another seed: rounding would decide"
         assert found == expected.tokens
+
+
+@pytest.mark.parametrize("variant", ["llama3", "qwen3", "mistral"])
+def test_greedy_tokens_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
+    require_parity(tiny_model(variant, tmp_path, shape=SHAPE), prompts())
+
+
+def test_so_are_those_of_a_mixture_out_of_a_gguf_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    shape = {"hidden": 256, "inner": 768, "head_size": 64}  # 768: what transformers takes it for
+    model = tiny_moe(path, gate_up=GgmlType.Q4_K, down=GgmlType.Q6_K, **shape)
+    long = [(7 * i + 2) % 250 + 3 for i in range(200)]
+    require_parity(model, [long, prompts()[1]])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ async def worker(role: str, model: LocalModel, device: str, *flags: str) -> Asyn
         *(sys.executable, "-m", f"baton.{role}", "--device", device),
         *("--model", f"file://{model.path}", "--model-name", "tiny"),
         *("--port", str(port), "--metrics-port", str(metrics_port), *flags),
-        env={**os.environ, "PYTHONPATH": str(SERVICES)},
+        # from where the test imports, on a machine with packages in a folder of their own too
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(SERVICES), *sys.path))},
         stderr=PIPE,
     )
     errors = asyncio.create_task(process.communicate())
@@ -58,17 +59,21 @@ async def _ready(process: Process, metrics_port: int) -> None:
         await until(answers, START_LIMIT_S)
 
 
-async def answers_of_two_workers(directory: Path, device: str) -> None:
+async def answers_of_two_workers(directory: Path, device: str, *, drafted: bool) -> None:
     """Requests whose prompts a prefill worker computes and whose tokens a decode worker says."""
     from support.transformers_oracle import Oracle  # seconds, which a skipped test need not take
 
     model = tiny_model("llama3", directory, shape=SHAPE)
     prompts = [[(11 * i + salt) % 250 + 3 for i in range(40 + 30 * salt)] for salt in range(4)]
     params = SamplingParams(12, temperature=0.0, ignore_eos=True)
+    guessing: tuple[str, ...] = ()
+    if drafted:
+        draft = tiny_model("qwen3", directory, shape={"num_hidden_layers": 1})
+        guessing = ("--speculation", "draft-model", "--draft-model", f"file://{draft.path}")
     async with (
         # of the whole device: the second counts what the first has taken
         worker("prefill", model, device, "--memory-fraction", "0.2") as prefill,
-        worker("decode", model, device, "--memory-fraction", "0.4") as decode,
+        worker("decode", model, device, "--memory-fraction", "0.4", *guessing) as decode,
         RouterClient(decode) as router,
     ):
         for index, prompt in enumerate(prompts):
@@ -80,5 +85,8 @@ async def answers_of_two_workers(directory: Path, device: str) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-async def test_a_prompt_computed_on_one_worker_goes_on_on_another(tmp_path: Path) -> None:
-    await answers_of_two_workers(tmp_path, "cuda")
+@pytest.mark.parametrize("drafted", [False, True])
+async def test_a_prompt_computed_on_one_worker_goes_on_on_another(
+    drafted: bool, tmp_path: Path
+) -> None:
+    await answers_of_two_workers(tmp_path, "cuda", drafted=drafted)

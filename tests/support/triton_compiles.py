@@ -24,7 +24,9 @@ from baton.engine.cuda.linear import Activations, Workspace, round_rows
 from baton.engine.cuda.moe import DeviceMoe, MoeBuffers, pack_experts, pack_router
 from baton.engine.cuda.pack import pack_linear
 from baton.engine.cuda.shapes import QWEN3_30B_A3B
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.quantization import CUDA_SCHEMES, Quantization
+from baton.engine.weights.parts import ExpertPart, expert_shape
+from baton.model.config import ModelConfig
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -32,6 +34,7 @@ from triton.runtime.jit import JITFunction
 HOPPER = GPUTarget("cuda", 90, 32)
 BF16, FP8, I32, F32 = torch.bfloat16, torch.float8_e4m3fn, torch.int32, torch.float32
 CPU = torch.device("cpu")
+H200_PROCESSORS = 132
 LLAMA = {"hidden": 4096, "intermediate": 14336, "heads": 32, "kv_heads": 8, "head_size": 128}
 
 
@@ -215,8 +218,8 @@ def choosing() -> Iterator[str]:
 def multiplying() -> Iterator[str]:
     """Linear layers; of many rows those that the vendor's library does not take."""
     outputs, inputs = 1024, LLAMA["hidden"]
-    workspace = Workspace(CPU, processors=132)
-    for scheme in Quantization:
+    workspace = Workspace(CPU, processors=H200_PROCESSORS)
+    for scheme in CUDA_SCHEMES:
         if scheme is Quantization.NONE:  # float32 is for tests
             continue
         layer = pack_linear(zeros(outputs, inputs, dtype=F32), None, scheme, CPU, workspace)
@@ -233,16 +236,24 @@ def multiplying() -> Iterator[str]:
 def mixing() -> Iterator[str]:
     """A mixture of experts of Qwen3-30B-A3B's shape, with fewer experts."""
     config = replace(QWEN3_30B_A3B, experts=16)
-    hidden, inner, scheme = config.hidden_size, config.expert_intermediate_size, Quantization.BF16
-    up, down = zeros(16, inner, hidden, dtype=F32), zeros(16, hidden, inner, dtype=F32)
-    weight = zeros(16, hidden, dtype=F32)
-    router = pack_router(weight, scheme, CPU, Workspace(CPU, processors=132))
-    experts = pack_experts(up, up, down, scheme, CPU)
-    buffers = MoeBuffers(config, scheme, rows_max=64, dtype=BF16, device=CPU)
-    mixture = DeviceMoe(config, router, experts, buffers)
+    mixture = mixture_of_zeros(config, Quantization.BF16, rows_max=64)
     for rows in (1, 64):
         yield f"mixture of {rows}"
-        mixture(zeros(rows, hidden), zeros(rows, hidden), None)
+        mixture(zeros(rows, config.hidden_size), zeros(rows, config.hidden_size), None)
+
+
+def mixture_of_zeros(config: ModelConfig, scheme: Quantization, *, rows_max: int) -> DeviceMoe:
+    weight = zeros(config.experts, config.hidden_size, dtype=F32)
+
+    def fetch(part: ExpertPart, _: int) -> torch.Tensor:
+        return zeros(*expert_shape(part, config), dtype=F32)
+
+    return DeviceMoe(
+        config,
+        pack_router(weight, scheme, CPU, Workspace(CPU, processors=H200_PROCESSORS)),
+        pack_experts(fetch, config, scheme, CPU),
+        MoeBuffers(config, scheme, rows_max=rows_max, dtype=BF16, device=CPU),
+    )
 
 
 def main() -> None:

@@ -12,14 +12,20 @@ from dataclasses import asdict, replace
 import torch
 from baton.engine.cuda.kernels.matmul_rows import turn_rows
 from baton.engine.cuda.linear import ActivationKind, Activations, Workspace
-from baton.engine.cuda.moe import DeviceMoe, MoeBuffers, pack_experts, pack_router
 from baton.engine.cuda.pack import pack_linear
 from baton.engine.cuda.shapes import QWEN3_30B_A3B
 from baton.engine.quant.quantization import Quantization
 
-from support.triton_compiles import BF16, CPU, F32, Compiler, zeros
+from support.triton_compiles import (
+    BF16,
+    CPU,
+    F32,
+    H200_PROCESSORS,
+    Compiler,
+    mixture_of_zeros,
+    zeros,
+)
 
-H200_PROCESSORS = 132
 OUTPUTS, INPUTS = 256, 4_096
 ROWS = {
     Quantization.BF16: (1, 64),
@@ -64,13 +70,7 @@ def mixtures() -> Iterator[str]:
         (Quantization.INT8, (256,)),
         (Quantization.INT4_WEIGHT_ONLY, (256,)),
     ):
-        wide = zeros(experts, inner, hidden)
-        mixture = DeviceMoe(
-            config,
-            pack_router(zeros(experts, hidden), scheme, CPU, Workspace(CPU, H200_PROCESSORS)),
-            pack_experts(wide, wide, zeros(experts, hidden, inner), scheme, CPU),
-            MoeBuffers(config, scheme, rows_max=2_048, dtype=BF16, device=CPU),
-        )
+        mixture = mixture_of_zeros(config, scheme, rows_max=2_048)
         for rows in batches:
             yield f"mixture {scheme.value}, {rows} rows"
             slots = zeros(rows, dtype=torch.int32)

@@ -3,19 +3,14 @@
 What the interpreter cannot show, and what needs no GPU. Nothing here says how fast a kernel is.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from baton.engine.cuda.kernels.attention_plan import PROGRAMS_PER_PROCESSOR
+from support.triton_programs import told_by
 
 pytestmark = pytest.mark.timeout(600)  # a busy machine takes some minutes
 
-TESTS = Path(__file__).parents[1]
 COMPILED_WITHIN_S = 580
 # Of one Hopper multiprocessor.
 REGISTERS = 65_536
@@ -30,19 +25,8 @@ BF16, FP8, INT8 = "torch.bfloat16", "torch.float8_e4m3fn", "torch.int8"
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What `support.triton_compiles` prints."""
-    variables = {
-        **{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
-        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
-        "TRITON_DEFAULT_FP_FUSION": "1",  # as Triton has it, without its warning
-        "PYTHONPATH": str(TESTS),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "support.triton_compiles"]
-    done = subprocess.run(
-        command, env=variables, capture_output=True, text=True, timeout=COMPILED_WITHIN_S
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    cache = tmp_path_factory.mktemp("triton")
+    return told_by("support.triton_compiles", cache, within_s=COMPILED_WITHIN_S)
 
 
 def find(compiled: list[dict[str, Any]], kernel: str, case: str) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from baton.engine.cuda.linear import (
 )
 from baton.engine.cuda.pack import pack_linear, pack_weight, rotated_channels
 from baton.engine.quant.int4_weight_only import Int4WeightLinear
-from baton.engine.quant.int8 import Int8Linear, hadamard
+from baton.engine.quant.int8 import Int8Linear, rotated
 from baton.engine.quant.int8_weight_only import Int8WeightLinear
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.quantization import CUDA_SCHEMES, Quantization
 
 CPU = torch.device("cpu")
 PROCESSORS = 8
-SCHEMES = list(Quantization)
+SCHEMES = CUDA_SCHEMES
 SHAPES = [(1, 96, 320), (3, 130, 200), (5, 32, 1100)]  # rows, outputs, inputs
 CASES = [(scheme, shape) for scheme in SCHEMES for shape in SHAPES]
 # Large tiles; of 8-bit operands the interpreter makes hard work.
@@ -194,16 +194,16 @@ def test_rows_of_a_larger_buffer_are_read_and_written_in_place() -> None:
     assert not wide[4:].any()
 
 
-@pytest.mark.parametrize(("inputs", "rotated"), [(64, 64), (192, 64), (96, 32), (48, 16), (40, 1)])
-def test_turned_rows_are_the_cpus(inputs: int, rotated: int) -> None:
-    assert rotated_channels(inputs) == rotated
-    if rotated == 1:
+@pytest.mark.parametrize(("inputs", "block"), [(64, 64), (192, 64), (96, 32), (48, 16), (40, 1)])
+def test_turned_rows_are_the_cpus(inputs: int, block: int) -> None:
+    assert rotated_channels(inputs) == block
+    if block == 1:
         return
     x = drawn(3, inputs)
     x[2] = 0.0
     values, scales = torch.empty(3, inputs, dtype=torch.int8), torch.empty(3)
-    turn_rows(x, values, scales, rotated=rotated)
-    turned = (x.view(-1, rotated) @ hadamard(rotated)).view(x.shape)
+    turn_rows(x, values, scales, rotated=block)
+    turned = rotated(x, block)
     assert torch.allclose(scales[:2], turned[:2].abs().amax(1) / 127)
     assert (values[:2].float() * scales[:2, None] - turned[:2]).abs().max() <= scales.max() * 0.501
     assert not values[2].any()

@@ -4,6 +4,7 @@ The tables are checked for what they promise: every pair once, at its expert, wh
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,24 +13,17 @@ from baton.engine.cuda.kernels.grouped_route import Routes, arrange, choose, til
 from baton.engine.cuda.linear import Workspace
 from baton.engine.cuda.moe import DeviceMoe, MoeBuffers, pack_experts, pack_router
 from baton.engine.quant.quantization import Quantization
-from baton.model.config import Family, ModelConfig
+from baton.engine.weights.parts import ExpertPart
+from baton.model.config import ModelConfig
+from support.random_model import MIXTURE
 
 CPU = torch.device("cpu")
 
 
 def shape(experts: int, per_token: int, *, normed: bool = True) -> ModelConfig:
-    return ModelConfig(
-        family=Family.QWEN3_MOE,
-        vocab_size=64,
+    return replace(
+        MIXTURE,
         hidden_size=96,
-        intermediate_size=1,
-        layers=1,
-        heads=2,
-        kv_heads=1,
-        head_size=16,
-        context_length=64,
-        rms_norm_eps=1e-6,
-        rope_theta=10_000.0,
         experts=experts,
         experts_per_token=per_token,
         expert_intermediate_size=40,
@@ -58,6 +52,11 @@ class Mixture:
             drawn(experts, inner, hidden, seed=3),
         )
         self.downs = drawn(experts, hidden, inner, seed=4)
+        stacks = {
+            ExpertPart.GATE: self.gates,
+            ExpertPart.UP: self.ups,
+            ExpertPart.DOWN: self.downs,
+        }
         self.dtype = torch.float32 if scheme is Quantization.NONE else torch.bfloat16
         if scheme is not Quantization.NONE:  # what a published model holds
             self.router = self.router.bfloat16().float()
@@ -66,7 +65,7 @@ class Mixture:
         self.device = DeviceMoe(
             config,
             pack_router(self.router, scheme, CPU, workspace),
-            pack_experts(self.gates, self.ups, self.downs, scheme, CPU),
+            pack_experts(lambda part, expert: stacks[part][expert], config, scheme, CPU),
             buffers,
         )
 

@@ -2,16 +2,11 @@
 without a number that does not fit into registers. Nothing here says how fast it is.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.triton_programs import told_by
 
-TESTS = Path(__file__).parents[1]
 COMPILED_WITHIN_S = 280
 SHARED_BYTES_OF_PROGRAM = 227 * 1024  # of one Hopper multiprocessor
 
@@ -19,23 +14,8 @@ SHARED_BYTES_OF_PROGRAM = 227 * 1024  # of one Hopper multiprocessor
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What `support.triton_compiles_products` prints."""
-    variables = {
-        **{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
-        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
-        "TRITON_DEFAULT_FP_FUSION": "1",  # as Triton has it, without its warning
-        "PYTHONPATH": str(TESTS),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "support.triton_compiles_products"],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=COMPILED_WITHIN_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    cache = tmp_path_factory.mktemp("triton")
+    return told_by("support.triton_compiles_products", cache, within_s=COMPILED_WITHIN_S)
 
 
 def test_every_product_is_made_of_matrix_instructions(compiled: list[dict[str, Any]]) -> None:

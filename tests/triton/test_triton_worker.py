@@ -2,6 +2,7 @@
 worker says. The interpreter stands in for the compiler, the fake device for the GPU."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from baton.common.errors import ConfigError
@@ -55,8 +56,28 @@ def test_a_device_worker_answers_as_a_cpu_worker(settings: WorkerSettings) -> No
     assert answer(settings, plan) == answer(settings, cpu)
 
 
-def test_a_draft_model_is_refused_on_a_device(settings: WorkerSettings) -> None:
+def with_draft(settings: WorkerSettings, directory: Path, **shape: object) -> WorkerSettings:
+    draft = tiny_model("qwen3", directory, shape={"num_hidden_layers": 1} | shape)
+    return replace(
+        settings, speculation=Speculation.DRAFT_MODEL, draft_model=f"file://{draft.path}"
+    )
+
+
+def test_a_draft_model_shares_the_device_and_changes_no_answer(
+    settings: WorkerSettings, tmp_path: Path
+) -> None:
+    drafted = with_draft(settings, tmp_path)
     cpu = plan_model(settings)
-    drafted = replace(settings, speculation=Speculation.DRAFT_MODEL, draft_model="file:///draft")
-    with pytest.raises(ConfigError, match="prompt-lookup"):
-        plan_on(FakeDevice(), drafted, cpu.model, cpu.config, cpu.layout)
+    plan = plan_on(FakeDevice(), drafted, cpu.model, cpu.config, cpu.layout)
+    # of each block both hold their KV: heads of 24 values in the draft, of 16 in the model
+    block_bytes = plan.layout.block_bytes * (16 + 24) // 16
+    assert plan.block_count * block_bytes == pytest.approx(8 * 2**20, rel=0.01)
+    assert answer(drafted, plan) == answer(settings, cpu)
+
+
+def test_a_draft_of_other_tokens_is_refused(settings: WorkerSettings, tmp_path: Path) -> None:
+    cpu = plan_model(settings)
+    drafted = with_draft(settings, tmp_path)
+    other = replace(cpu.config, vocab_size=cpu.config.vocab_size + 1)
+    with pytest.raises(ConfigError, match="300 tokens, the model's 301"):
+        plan_on(FakeDevice(), drafted, cpu.model, other, cpu.layout)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from baton.engine.cuda.shapes import LLAMA_3_1_8B, QWEN3_30B_A3B, SHAPES
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.quantization import CUDA_SCHEMES, Quantization
 from baton.model.config import step_weight_count, weight_count
 from baton_loadtest.gpu_roofline import (
     WEIGHT_BYTES,
@@ -61,7 +61,7 @@ def test_kv_of_a_token_is_that_of_all_layers() -> None:
     assert kv_bytes_per_token(LLAMA_3_1_8B, "fp8") == 2 * 32 * 8 * (128 + 4)
 
 
-@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("quantization", CUDA_SCHEMES)
 def test_fewer_bits_are_read_faster_but_the_head_keeps_eight(quantization: Quantization) -> None:
     config = replace(LLAMA_3_1_8B, layers=1)
     head = config.vocab_size * config.hidden_size

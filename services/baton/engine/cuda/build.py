@@ -5,7 +5,7 @@ things; every piece's own business is elsewhere.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from baton.engine.cuda.decoder import DeviceDecoder, StepLimits
 from baton.engine.cuda.device import Device
@@ -17,7 +17,7 @@ from baton.engine.cuda.memory import BLOCKS_MIN, pool_blocks
 from baton.engine.cuda.pack import TensorSource
 from baton.engine.cuda.runner import CudaRunner
 from baton.engine.cuda.step import StepWork
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.quantization import Quantization, require_on_cuda
 from baton.engine.weights.parts import WeightSource
 from baton.model.config import ModelConfig
 
@@ -41,10 +41,20 @@ class RunnerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftModel:
+    """A small model that reads along with the one that answers."""
+
+    source: WeightSource | TensorSource
+    config: ModelConfig
+    kv_dtype: str
+
+
+@dataclass(frozen=True, slots=True)
 class CudaParts:
     runner: CudaRunner
     kv: DeviceKvStore
     block_count: int
+    draft: CudaRunner | None = None
 
 
 def build_cuda_runner(
@@ -53,28 +63,81 @@ def build_cuda_runner(
     spec: RunnerSpec,
     device: Device,
     report: Report,
+    draft: DraftModel | None = None,
 ) -> CudaParts:
-    """Raises ModelFileError, and ConfigError where the device has no room."""
-    work = _new_work(source, config, spec, device)
-    report("weights", 1, 1)
-    sizes = graph_sizes(spec.sequences_max)
-    reserved = _warm_up(work, config, spec, device, sizes, report)
+    """With a draft, both have as many blocks: KV of a token lies in blocks of the same number.
+    Raises ModelFileError, and ConfigError where the device has no room or not the scheme."""
+    require_on_cuda(spec.quantization)
+    builders = [_Builder(source, config, spec, device, report)]
+    if draft is not None:
+        # It reads whatever the other one does: beyond what it was trained for its guesses are bad.
+        reads = replace(draft.config, context_length=config.context_length)
+        kept = replace(spec, kv_dtype=draft.kv_dtype)
+        builders.append(_Builder(draft.source, reads, kept, device, report))
+    reserved = sum(builder.warm_up() for builder in builders)
     device.release_cached()
     blocks = pool_blocks(
         device.memory(),
         fraction=spec.memory_fraction,
         reserved_bytes=reserved,
-        block_bytes=kv_block_bytes(config, block_size=spec.block_size, dtype=spec.kv_dtype),
+        block_bytes=sum(builder.block_bytes for builder in builders),
     )
-    cache = _new_cache(config, spec, device, blocks)
-    kv = DeviceKvStore(cache, device)
-    graphs = capture_graphs(
-        device,
-        sizes,
-        work.graph_work(cache),
-        lambda done, wanted: report("graphs", done, wanted),
+    caches = [builder.new_cache(blocks) for builder in builders]
+    kv = DeviceKvStore(caches[0], device)
+    runner, *drafts = (
+        builder.runner(cache) for builder, cache in zip(builders, caches, strict=True)
     )
-    return CudaParts(CudaRunner(device, work, cache, graphs), kv, blocks)
+    return CudaParts(runner, kv, blocks, *drafts)
+
+
+class _Builder:
+    """A model on its way to a runner, with all of its memory but that of blocks and graphs."""
+
+    def __init__(
+        self,
+        source: WeightSource | TensorSource,
+        config: ModelConfig,
+        spec: RunnerSpec,
+        device: Device,
+        report: Report,
+    ) -> None:
+        self._config, self._spec, self._device, self._report = config, spec, device, report
+        self._sizes = graph_sizes(spec.sequences_max)
+        self._work = _new_work(source, config, spec, device)
+        report("weights", 1, 1)
+
+    @property
+    def block_bytes(self) -> int:
+        spec = self._spec
+        return kv_block_bytes(self._config, block_size=spec.block_size, dtype=spec.kv_dtype)
+
+    def warm_up(self) -> int:
+        """Run every kind of step once over padding, so that no request waits for a compiler. Bytes
+        the graphs will take."""
+        small = self.new_cache(BLOCKS_MIN)
+        lengths = warm_lengths(self._spec.rows_max)
+        for done, rows in enumerate(lengths, 1):
+            self._work.warm_rows(rows, small)
+            self._report("steps", done, len(lengths))
+        return predict_graphs_bytes(self._device, self._sizes, self._work.graph_work(small))
+
+    def new_cache(self, blocks: int) -> DeviceKvCache:
+        return DeviceKvCache(
+            self._config,
+            block_count=blocks,
+            block_size=self._spec.block_size,
+            dtype=self._spec.kv_dtype,
+            device=self._device.torch_device,
+        )
+
+    def runner(self, cache: DeviceKvCache) -> CudaRunner:
+        graphs = capture_graphs(
+            self._device,
+            self._sizes,
+            self._work.graph_work(cache),
+            lambda done, wanted: self._report("graphs", done, wanted),
+        )
+        return CudaRunner(self._device, self._work, cache, graphs)
 
 
 def _new_work(
@@ -84,34 +147,6 @@ def _new_work(
     weights = load_weights(source, config, spec.quantization, rows_max=spec.rows_max, device=device)
     decoder = DeviceDecoder(config, weights, limits, device, compute_dtype(spec.quantization))
     return StepWork(config, decoder, device, block_size=spec.block_size)
-
-
-def _new_cache(config: ModelConfig, spec: RunnerSpec, device: Device, blocks: int) -> DeviceKvCache:
-    return DeviceKvCache(
-        config,
-        block_count=blocks,
-        block_size=spec.block_size,
-        dtype=spec.kv_dtype,
-        device=device.torch_device,
-    )
-
-
-def _warm_up(
-    work: StepWork,
-    config: ModelConfig,
-    spec: RunnerSpec,
-    device: Device,
-    sizes: tuple[int, ...],
-    report: Report,
-) -> int:
-    """Run every kind of step once over padding, so that no request waits for a compiler. Bytes the
-    graphs will take."""
-    small = _new_cache(config, spec, device, BLOCKS_MIN)
-    lengths = warm_lengths(spec.rows_max)
-    for done, rows in enumerate(lengths, 1):
-        work.warm_rows(rows, small)
-        report("steps", done, len(lengths))
-    return predict_graphs_bytes(device, sizes, work.graph_work(small))
 
 
 def warm_lengths(rows_max: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from baton.engine.cuda.pack import TensorSource, pack_linear
 from baton.engine.models.frequencies import inverse_frequencies
 from baton.engine.quant.quantization import Quantization
 from baton.engine.quant.schemes import head_scheme
-from baton.engine.weights.parts import EXPERT_PARTS, Part, WeightSource
+from baton.engine.weights.parts import ExpertPart, Part, WeightSource
 from baton.model.config import ModelConfig
 
 
@@ -101,12 +101,15 @@ class _Loader:
     def _mixture(self, index: int) -> Mixture:
         assert self._moe_buffers is not None
         scheme = self._quantization
+
+        def fetch(part: ExpertPart, expert: int) -> torch.Tensor:
+            return torch.as_tensor(self._source.fetch_expert(part, index, expert))
+
         router = self.fetch(Part.ROUTER, index)
-        gates, ups, downs = (self.fetch(part, index) for part in EXPERT_PARTS)
         return DeviceMoe(
             self._config,
             pack_router(router, scheme, self._device, self._workspace),
-            pack_experts(gates, ups, downs, scheme, self._device),
+            pack_experts(fetch, self._config, scheme, self._device),
             self._moe_buffers,
         )
 

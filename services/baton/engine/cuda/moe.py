@@ -4,6 +4,7 @@ Knows routing and packed weights; knows nothing of the layer around it. All of i
 once, for a bounded number of rows: more are computed in turns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,9 @@ from baton.engine.cuda.linear import (
     activation_kind,
     round_rows,
 )
-from baton.engine.cuda.pack import pack_linear, pack_weight
+from baton.engine.cuda.pack import pack_linear, pack_stacked
 from baton.engine.quant.quantization import Quantization
+from baton.engine.weights.parts import ExpertPart
 from baton.model.config import ModelConfig
 
 MOE_ROWS_MAX = 2_048
@@ -172,16 +174,18 @@ def pack_router(
 
 
 def pack_experts(
-    gates: torch.Tensor,
-    ups: torch.Tensor,
-    downs: torch.Tensor,
+    fetch: Callable[[ExpertPart, int], torch.Tensor],
+    config: ModelConfig,
     scheme: Quantization,
     device: torch.device,
 ) -> ExpertWeights:
-    """gates and ups [experts, intermediate, hidden], downs [experts, hidden, intermediate], all
-    float32, wherever they lie."""
-    gate_up = torch.cat((gates, ups), 1)
+    """`fetch`: the matrix of an expert in float32, wherever it lies. One is held at a time."""
+    experts = range(config.experts)
+    hidden, inner = config.hidden_size, config.expert_intermediate_size
+    both = (ExpertPart.GATE, ExpertPart.UP)
+    gate_up = (fetch(part, expert) for expert in experts for part in both)
+    down = (fetch(ExpertPart.DOWN, expert) for expert in experts)
     return ExpertWeights(
-        gate_up=pack_weight(gate_up.flatten(0, 1), scheme, device),
-        down=pack_weight(downs.flatten(0, 1), scheme, device),
+        gate_up=pack_stacked(gate_up, config.experts * 2 * inner, hidden, scheme, device),
+        down=pack_stacked(down, config.experts * hidden, inner, scheme, device),
     )

@@ -6,17 +6,17 @@ four or eight bits.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
 
 from baton.engine.cuda.linear import PackedLinear, PackedWeight, Workspace
 from baton.engine.quant.int4_weight_only import grouped, nearest_levels
-from baton.engine.quant.int8 import LEVELS, SCALE_MIN, hadamard
-from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.int8 import LEVELS, SCALE_MIN, rotated
+from baton.engine.quant.quantization import Quantization, refused_on_cuda
 from baton.engine.quant.schemes import ROTATED_CHANNELS
-from baton.engine.weights.parts import Part
+from baton.engine.weights.parts import ExpertPart, Part
 
 CHUNK_VALUES = 1 << 25
 """Weights rounded at once: 128 MiB in float32, and a few temporaries of that size."""
@@ -36,6 +36,10 @@ class TensorSource(Protocol):
 
     def fetch(self, part: Part, layer: int | None = None) -> torch.Tensor:
         """A float32 tensor of the caller's own, of `part_shape`."""
+        ...
+
+    def fetch_expert(self, part: ExpertPart, layer: int, expert: int) -> torch.Tensor:
+        """The same for a mixture, of `expert_shape`."""
         ...
 
 
@@ -59,7 +63,23 @@ def pack_weight(
     chunk_values: int = CHUNK_VALUES,
 ) -> PackedWeight:
     """weight [outputs, inputs] float32, wherever it lies; `chunk_values` of them at once."""
-    source = _Source(weight, device, chunk_values)
+    outputs, inputs = weight.shape
+    return _pack(_Source((weight,), outputs, inputs, device, chunk_values), scheme)
+
+
+def pack_stacked(
+    weights: Iterable[torch.Tensor],
+    outputs: int,
+    inputs: int,
+    scheme: Quantization,
+    device: torch.device,
+) -> PackedWeight:
+    """Weights one under the other, each asked for when the one before is packed: together they are
+    [outputs, inputs]."""
+    return _pack(_Source(weights, outputs, inputs, device, CHUNK_VALUES), scheme)
+
+
+def _pack(source: "_Source", scheme: Quantization) -> PackedWeight:
     match scheme:
         case Quantization.NONE:
             return _plain(source, scheme, torch.float32)
@@ -73,6 +93,8 @@ def pack_weight(
             return _scaled(source, scheme, torch.int8, LEVELS, 1)
         case Quantization.INT4_WEIGHT_ONLY:
             return _paired(source)
+        case Quantization.INT4:
+            raise refused_on_cuda(scheme)
 
 
 def rotated_channels(inputs: int) -> int:
@@ -90,21 +112,32 @@ def paired_levels(levels: torch.Tensor) -> torch.Tensor:
 
 
 class _Source:
-    """A weight [outputs, inputs], wherever it lies."""
+    """Weights [outputs, inputs] of all together, wherever they lie."""
 
-    def __init__(self, weight: torch.Tensor, device: torch.device, chunk_values: int) -> None:
-        self._weight, self._rows = weight, max(1, chunk_values // weight.shape[1])
-        self.outputs, self.inputs = weight.shape
-        self.device = device
+    def __init__(
+        self,
+        weights: Iterable[torch.Tensor],
+        outputs: int,
+        inputs: int,
+        device: torch.device,
+        chunk_values: int,
+    ) -> None:
+        self._weights, self._rows = weights, max(1, chunk_values // inputs)
+        self.outputs, self.inputs, self.device = outputs, inputs, device
 
     def empty(self, width: int, dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(self.outputs, width, dtype=dtype, device=self.device)
 
     def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Some rows at a time, in float32 on the device."""
-        for first in range(0, self.outputs, self._rows):
-            rows = slice(first, min(first + self._rows, self.outputs))
-            yield rows, self._weight[rows].to(device=self.device, dtype=torch.float32)
+        done = 0
+        for weight in self._weights:
+            for first in range(0, len(weight), self._rows):
+                part = weight[first : first + self._rows]
+                rows = slice(done, done + len(part))
+                yield rows, part.to(device=self.device, dtype=torch.float32)
+                done = rows.stop
+        assert done == self.outputs
 
 
 def _plain(source: _Source, scheme: Quantization, dtype: torch.dtype) -> PackedWeight:
@@ -115,18 +148,17 @@ def _plain(source: _Source, scheme: Quantization, dtype: torch.dtype) -> PackedW
 
 
 def _scaled(
-    source: _Source, scheme: Quantization, dtype: torch.dtype, largest: float, rotated: int
+    source: _Source, scheme: Quantization, dtype: torch.dtype, largest: float, block: int
 ) -> PackedWeight:
-    """Levels of `dtype` with a scale per output, of channels turned in blocks of `rotated`."""
+    """Levels of `dtype` with a scale per output, of channels turned in blocks of `block`."""
     values = source.empty(source.inputs, dtype)
     scales = source.empty(1, torch.float32).squeeze(1)
-    rotation = hadamard(rotated).to(source.device)
     for rows, part in source.parts():
-        turned = part if rotated == 1 else (part.reshape(-1, rotated) @ rotation).view_as(part)
+        turned = rotated(part, block)
         scales[rows] = turned.abs().amax(1).clamp_min_(SCALE_MIN).div_(largest)
         levels = (turned / scales[rows, None]).clamp_(-largest, largest)
         values[rows] = (levels.round_() if dtype == torch.int8 else levels).to(dtype)
-    return PackedWeight(scheme, source.outputs, source.inputs, values, scales, rotated=rotated)
+    return PackedWeight(scheme, source.outputs, source.inputs, values, scales, rotated=block)
 
 
 def _paired(source: _Source) -> PackedWeight:

@@ -22,14 +22,13 @@ from baton.engine.cuda.filling import Filler, StepShape, shape_step
 from baton.engine.cuda.kvcache import DeviceKvCache
 from baton.engine.cuda.sampling_rows import device_sample, takes_host
 from baton.engine.cuda.step import StepMemory, StepWork
+from baton.engine.failure import step_failure
 from baton.engine.models.steps import best_tokens
 from baton.engine.params import TokenSample
 from baton.engine.sampler import NOT_FINITE, RawLogprobs, sample_rows
 
 STEPS_UNDERWAY_MAX = 2
 OUT_OF_MEMORY = "the device ran out of memory in this request's step"
-FAILURE_CHARS_MAX = 200
-"""Enough of an error to find its cause; some carry whole tensors."""
 
 
 @dataclass(slots=True)
@@ -81,8 +80,7 @@ class CudaRunner:
         except BatonError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {error!s:.{FAILURE_CHARS_MAX}}"
-            raise EngineFailure(f"a step of {len(batch.slices)} slices failed: {what}") from error
+            raise step_failure(len(batch.slices), error) from error
         self._launched += 1
         ticket = Ticket(self._launched)
         self._underway[ticket] = self._last = step
@@ -97,8 +95,7 @@ class CudaRunner:
         try:
             step.event.wait()
         except Exception as error:
-            what = f"{type(error).__name__}: {error!s:.{FAILURE_CHARS_MAX}}"
-            raise EngineFailure(f"a step of {len(shape.slices)} slices failed: {what}") from error
+            raise step_failure(len(shape.slices), error) from error
         drawn: list[list[RowSample]] = [[] for _ in shape.slices]
         for index, sample in enumerate(self._samples(step)):
             drawn[shape.draws[index].slice_index].append(sample)
@@ -106,6 +103,12 @@ class CudaRunner:
             _result(piece, rows, step.scored.get(index, SliceResult()))
             for index, (piece, rows) in enumerate(zip(shape.slices, drawn, strict=True))
         ]
+
+    def logits(self, rows: range) -> NDArray[np.float32]:
+        """Of some rows of the step launched last, SAMPLES_MAX at most: [R, vocab], the host's own.
+        For looking at an answer closely; waits for the step."""
+        with self._device.steps.working():
+            return self._score_rows(rows.start, len(rows))
 
     def _tell(self, step: _Underway) -> None:
         """Everything the device does for a step."""

@@ -6,7 +6,7 @@ knows no files. What such a model says means nothing.
 
 import torch
 
-from baton.engine.weights.parts import Part, part_shape
+from baton.engine.weights.parts import ExpertPart, Part, expert_shape, part_shape
 from baton.model.config import Family, Llama3RopeScaling, ModelConfig
 
 LLAMA_3_1_8B = ModelConfig(
@@ -81,9 +81,18 @@ class DeviceRandomWeights:
         """A float32 tensor: matrices of variance 1 / in, norms around 1, biases and all else near
         it. Other in every call."""
         del layer  # all layers are drawn alike
-        shape = part_shape(part, self._config)
+        tensor = self._drawn(part_shape(part, self._config))
+        if tensor.ndim > 1:
+            return tensor
+        return tensor.mul_(NORM_SPREAD) if "BIAS" in part.name else tensor.mul_(NORM_SPREAD).add_(1)
+
+    def fetch_expert(self, part: ExpertPart, layer: int, expert: int) -> torch.Tensor:
+        """A float32 matrix of variance 1 / in."""
+        del layer, expert
+        return self._drawn(expert_shape(part, self._config))
+
+    def _drawn(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Of variance 1, matrices of variance 1 / in."""
         tensor = torch.empty(shape, dtype=torch.float32, device=self._device)
         tensor.normal_(generator=self._generator)
-        if tensor.ndim > 1:
-            return tensor.mul_(shape[-1] ** -0.5)
-        return tensor.mul_(NORM_SPREAD) if "BIAS" in part.name else tensor.mul_(NORM_SPREAD).add_(1)
+        return tensor.mul_(shape[-1] ** -0.5) if tensor.ndim > 1 else tensor

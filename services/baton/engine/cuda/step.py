@@ -21,6 +21,7 @@ from baton.engine.cuda.inputs import (
     StepInputs,
     view_inputs,
 )
+from baton.engine.cuda.kernels.attention_plan import differently_cut
 from baton.engine.cuda.kvcache import DeviceKvCache
 from baton.engine.cuda.sampling_rows import DeviceSampler, RowFetcher
 from baton.model.config import ModelConfig
@@ -126,9 +127,18 @@ class StepWork:
         return Capture(warm, work)
 
     def warm_rows(self, rows: int, cache: DeviceKvCache) -> None:
-        """Run a step of so many rows in one sequence, all padding, and sample from it."""
+        """Run a step of so many rows, all padding, in each number of sequences that makes a
+        difference. Called for one, two, four rows and so on, it tries every number once."""
+        most = min(rows, self.decoder.limits.sequences_max)
+        counts = range(rows // 2 + 1, most + 1)
+        kv_heads, processors = self.config.kv_heads, self._device.processors
+        for sequences in differently_cut(counts, kv_heads, processors) or (1,):
+            self._warm_step(rows, sequences, cache)
+
+    def _warm_step(self, rows: int, sequences: int, cache: DeviceKvCache) -> None:
+        """And sample from it. As if one sequence might have all the rows: every kernel runs."""
         samples = min(rows, self.sampler.rows_max)
-        layout = InputLayout(rows, 1, samples, 1)
+        layout = InputLayout(rows, sequences, samples, 1)
         self._clear(layout)
         inputs = view_inputs(self._memory, layout)
         ids, finite = self.memories[0].answers(samples)

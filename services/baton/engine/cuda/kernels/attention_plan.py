@@ -59,6 +59,13 @@ def plan_splits(sequences: int, kv_heads: int, processors: int) -> int:
     return 1 + next(index for index, fill in enumerate(fills) if fill >= good)
 
 
+def differently_cut(counts: range, kv_heads: int, processors: int) -> tuple[int, ...]:
+    """Of these numbers of sequences, one for each variant of the split kernel: one whose contexts
+    are cut, one whose are not. Which are not is no matter of more or fewer."""
+    found = {plan_splits(count, kv_heads, processors) > 1: count for count in counts}
+    return tuple(found.values())
+
+
 def parts_needed(sequences: int, rows_max: int, heads: int, kv_heads: int, splits: int) -> int:
     """Places a step needs in the workspace of splits."""
     if splits == 1:

@@ -163,7 +163,7 @@ def _multiply_grouped(
         tl.store(at, total.to(out.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots"])  # they lie among a step's other numbers
 def _add_up(
     pairs_out,
     slots,

@@ -15,7 +15,8 @@ NOBODY = tl.constexpr(-1)
 """The pair of an empty place, and the expert of an unused tile or of a padding row."""
 
 PAIRS_AT_ONCE = 1_024
-"""Pairs a program looks at in one loop step: a few for each of its threads."""
+"""Pairs a program looks at in one loop step: a few for each of its threads. However few there are,
+so that their number makes no variant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,7 @@ def choose(
 def arrange(routes: Routes, *, pairs: int, tile_rows: int) -> None:
     """`chosen` -> `counts`, `order` and `tile_experts`."""
     experts = len(routes.counts)
-    block = min(PAIRS_AT_ONCE, triton.next_power_of_2(pairs))
-    _count[(experts,)](routes.chosen, routes.counts, pairs, block=block)
+    _count[(experts,)](routes.chosen, routes.counts, pairs, block=PAIRS_AT_ONCE)
     _arrange[(experts,)](
         routes.chosen,
         routes.counts,
@@ -75,11 +75,11 @@ def arrange(routes: Routes, *, pairs: int, tile_rows: int) -> None:
         experts=experts,
         expert_block=triton.next_power_of_2(experts),
         tile_rows=tile_rows,
-        block=block,
+        block=PAIRS_AT_ONCE,
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots"])  # they lie among a step's other numbers
 def _choose(
     ratings,
     slots,

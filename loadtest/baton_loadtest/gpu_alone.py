@@ -1,0 +1,90 @@
+"""The engine alone on this machine's GPU: what it decodes and prefills, and what its memory allows.
+
+Imports the device's code, so it is for commands that have found a device. Knows figures, not where
+they go.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from baton.common.clock import SystemClock
+from baton.engine.cuda.build import RunnerSpec
+from baton.engine.cuda.device import CudaDevice
+from baton.engine.cuda.shapes import DeviceRandomWeights
+from baton.engine.quant.quantization import Quantization
+from baton.model.config import ModelConfig
+
+from baton_loadtest.gpu_bench import EngineBench
+from baton_loadtest.gpu_engine import gpu_engine
+from baton_loadtest.gpu_rates import measure_rates
+from baton_loadtest.gpu_report import GpuFigure, decode_work, prefill_work
+from baton_loadtest.gpu_roofline import DeviceRates, decode_tokens_per_s, prefill_tokens_per_s
+
+BLOCK_TOKENS = 16
+STEP_TOKENS = 8_192
+"""Of a step: the longest prompt measured is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AloneSpec:
+    config: ModelConfig
+    quantization: Quantization
+    kv_dtype: str
+    memory_fraction: float
+    requests: Sequence[int]  # at once, a figure each
+    context_tokens: int
+    prompts: Sequence[int]  # tokens, a figure each
+
+
+def measure_alone(
+    spec: AloneSpec, listener: Callable[[str], None]
+) -> tuple[DeviceRates, list[GpuFigure]]:
+    """Nobody refers to the device's memory once this has returned."""
+    device = CudaDevice()
+    rates = measure_rates(device.torch_device)
+    device.release_cached()
+    runner_spec = RunnerSpec(
+        quantization=spec.quantization,
+        kv_dtype=spec.kv_dtype,
+        block_size=BLOCK_TOKENS,
+        rows_max=STEP_TOKENS,
+        sequences_max=max(spec.requests),
+        memory_fraction=spec.memory_fraction,
+    )
+
+    def progress(what: str, done: int, wanted: int) -> None:
+        listener(f"{what}: {done} of {wanted}")
+
+    # random ones: the time of a step does not depend on its weights
+    weights = DeviceRandomWeights(spec.config, 0, device.torch_device)
+    engine = gpu_engine(weights, spec.config, runner_spec, device, progress)
+    bench = EngineBench(engine, spec.config.vocab_size, SystemClock())
+    return rates, [*_decode_figures(bench, spec, rates), *_prefill_figures(bench, spec, rates)]
+
+
+def _decode_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> list[GpuFigure]:
+    def roofline(requests: int) -> float:
+        return decode_tokens_per_s(
+            spec.config,
+            spec.quantization,
+            spec.kv_dtype,
+            rates,
+            requests=requests,
+            context_tokens=spec.context_tokens,
+        )
+
+    return [
+        GpuFigure(decode_work(n), bench.decode_tokens_per_s(n, spec.context_tokens), roofline(n))
+        for n in spec.requests
+    ]
+
+
+def _prefill_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> list[GpuFigure]:
+    return [
+        GpuFigure(
+            prefill_work(tokens),
+            bench.prefill_tokens_per_s(tokens),
+            prefill_tokens_per_s(spec.config, rates, tokens),
+        )
+        for tokens in spec.prompts
+    ]

@@ -1,0 +1,160 @@
+"""The work of the engine alone once more, through HTTP, router, prefill worker, hand-off and decode
+worker on one device.
+
+Prompts are sent twice. The first time they take the whole road, and their answers end at once. Then
+decode holds their KV: all begin together, at the context of the engine alone, and prefill, which
+shares the device here, does not slow what is measured. Knows requests and times; knows no engine.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from baton.common.clock import Clock
+from baton.common.errors import Unavailable
+from baton.engine.devices import DeviceChoice
+from baton.engine.quant.kv import KvCacheDtype
+from baton.engine.quant.quantization import Quantization
+from baton.model.config import ModelConfig
+from baton.worker.settings import STEP_TOKENS
+
+from baton_loadtest.gpu_bench import OUTPUT_TOKENS, PREFILLS
+from baton_loadtest.gpu_handoff import measure_handoff, prompts_by_reason
+from baton_loadtest.gpu_report import EndToEndFound, decode_work, prefill_work
+from baton_loadtest.gpu_stack import MODEL_NAME, GpuStack, GpuStackSpec, running_gpu_stack
+from baton_loadtest.load_processes import LoadProcesses
+from baton_loadtest.random_folder import write_random_model
+from baton_loadtest.stats import Observation
+from baton_loadtest.workload import PlannedRequest, plan_requests, prompt_ids
+
+SHORTEST_OUTPUT_TOKENS = 2
+"""Fewer are no stream."""
+
+HANDOFFS = 8
+
+HANDOFF_TOKENS_MAX = STEP_TOKENS[DeviceChoice.CUDA]
+"""A step of a prefill worker there: of a longer prompt, moving overlaps with computing, and neither
+can be told from the whole."""
+
+HANDOFF_SEED = 1_000_000
+"""Far from the seeds of the other prompts: none of these may be in a cache."""
+
+RUN_LIMIT_S = 300.0
+"""64 requests take seconds on a GPU; a tiny model on a busy processor may take a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEndSpec:
+    config: ModelConfig
+    device: DeviceChoice
+    quantization: Quantization
+    kv_cache_dtype: KvCacheDtype
+    memory_fraction: float
+    requests: Sequence[int]  # at once, a figure each
+    context_tokens: int
+    prompts: Sequence[int]  # tokens, a figure each
+    log: Path  # gets what the stack says
+
+
+class Load(Protocol):
+    async def run(
+        self, requests: Sequence[PlannedRequest], *, limit_s: float
+    ) -> tuple[Observation, ...]: ...
+
+
+Listener = Callable[[str], None]
+"""Hears what is being done; the terminal."""
+
+
+class EndToEndBench:
+    """Counts what `EngineBench` counts, as a client sees it."""
+
+    def __init__(self, load: Load, *, output_tokens: int = OUTPUT_TOKENS) -> None:
+        self._load, self._output_tokens = load, output_tokens
+        self._seed = 0
+
+    async def decode_tokens_per_s(self, requests: int, context_tokens: int) -> float:
+        """Raises Unavailable where the requests were never under way together."""
+        short = self._plan(requests, context_tokens - self._output_tokens // 2)
+        await self._load.run(short, limit_s=RUN_LIMIT_S)
+        whole = [replace(request, output_tokens=self._output_tokens) for request in short]
+        return steady_tokens_per_s(await self._load.run(whole, limit_s=RUN_LIMIT_S))
+
+    async def prefill_tokens_per_s(self, prompt_tokens: int) -> float:
+        """Of one prompt, from its sending to its first token; the best of some."""
+        found = [
+            await self._load.run(self._plan(1, prompt_tokens), limit_s=RUN_LIMIT_S)
+            for _ in range(PREFILLS)
+        ]
+        return prompt_tokens / min(one.ttft_s for (one,) in found)
+
+    def _plan(self, requests: int, prompt_tokens: int) -> tuple[PlannedRequest, ...]:
+        """Prompts that were not asked before."""
+        self._seed += 1
+        return plan_requests(
+            requests,
+            prompt_tokens=prompt_tokens,
+            output_tokens=SHORTEST_OUTPUT_TOKENS,
+            seed=self._seed,
+        )
+
+
+def steady_tokens_per_s(observed: Sequence[Observation]) -> float:
+    """Output of all requests together, from when every one has begun to when the first ends.
+
+    Raises Unavailable where there was no such time, or a chunk was not a token.
+    """
+    if any(len(one.chunk_times_s) != one.output_tokens for one in observed):
+        raise Unavailable("tokens came several in a chunk: they cannot be counted by their times")
+    begun_s = max(one.chunk_times_s[0] for one in observed)
+    ended_s = min(one.chunk_times_s[-1] for one in observed)
+    if ended_s <= begun_s:
+        raise Unavailable("the first request had ended before the last began")
+    times_s = [time_s for one in observed for time_s in one.chunk_times_s]
+    return sum(begun_s < time_s <= ended_s for time_s in times_s) / (ended_s - begun_s)
+
+
+async def measure_end_to_end(
+    spec: EndToEndSpec, *, clock: Clock, listener: Listener
+) -> EndToEndFound:
+    """Writes a model of random weights, starts a stack on it and stops it again. Raises
+    Unavailable, DeadlineExceeded."""
+    with TemporaryDirectory(prefix="baton-random-") as name:
+        folder = Path(name)
+        listener("end to end: writing random weights")
+        write_random_model(folder, spec.config)
+        listener(f"end to end: starting prefill, decode and router, which write to {spec.log}")
+        stack_spec = GpuStackSpec(
+            model=folder,
+            device=spec.device,
+            quantization=spec.quantization,
+            kv_cache_dtype=spec.kv_cache_dtype,
+            memory_fraction=spec.memory_fraction,
+            log=spec.log,
+        )
+        async with running_gpu_stack(stack_spec, clock=clock) as stack:
+            return await _measure(spec, stack, listener)
+
+
+async def _measure(spec: EndToEndSpec, stack: GpuStack, listener: Listener) -> EndToEndFound:
+    """Tells every figure as it comes: a later one may fail."""
+    handed_over = min(spec.context_tokens - OUTPUT_TOKENS // 2, HANDOFF_TOKENS_MAX)
+    lone = [prompt_ids(HANDOFF_SEED, index, handed_over) for index in range(HANDOFFS + 1)]
+    handoff = await measure_handoff(stack, lone)
+    listener(f"end to end: {handoff.line}")
+    rates: dict[str, float] = {}
+
+    def found(work: str, tokens_per_s: float) -> None:
+        rates[work] = tokens_per_s
+        listener(f"end to end: {work}: {tokens_per_s:,.0f} tok/s")
+
+    with LoadProcesses(stack.url, MODEL_NAME) as load:
+        bench = EndToEndBench(load)
+        for tokens in spec.prompts:
+            found(prefill_work(tokens), await bench.prefill_tokens_per_s(tokens))
+        for count in spec.requests:
+            rate = await bench.decode_tokens_per_s(count, spec.context_tokens)
+            found(decode_work(count), rate)
+    return EndToEndFound(rates, await prompts_by_reason(stack), handoff)
