@@ -1,4 +1,4 @@
-"""Waits, with a limit, until the router can serve and hears every worker of the stack.
+"""Waits, with a limit, until a process can serve; of a router, until it hears every worker.
 
 Knows `GET /ready`, nothing of workers.
 """
@@ -22,11 +22,12 @@ async def wait_ready(
     client: httpx.AsyncClient,
     url: str,
     *,
-    workers: Mapping[str, int],
+    workers: Mapping[str, int] | None,
     clock: Clock,
     limit_s: float = READY_LIMIT_S,
 ) -> None:
-    """Returns once `url`/ready answers 200 and counts the `workers` of each role as ready.
+    """Returns once `url`/ready answers 200 and counts the `workers` of each role as ready. None:
+    a worker's own port, which counts nobody.
 
     Raises DeadlineExceeded after `limit_s` with the last answer.
     """
@@ -38,7 +39,7 @@ async def wait_ready(
         except httpx.TransportError as error:
             last = type(error).__name__
         else:
-            if answer.status_code == httpx.codes.OK and ready_workers(answer) == workers:
+            if answer.status_code == httpx.codes.OK and workers in (None, ready_workers(answer)):
                 return
             last = f"status {answer.status_code}: {answer.text[:200]}"
         await asyncio.sleep(POLL_INTERVAL_S)

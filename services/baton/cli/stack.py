@@ -44,6 +44,12 @@ class StackOptions:
         return {"prefill": self.prefill, "decode": self.decode}
 
 
+DECODE_NICENESS = 10
+"""Of decode workers beside prefill workers on the same cores: a prompt that waits holds up those
+behind it, while decodes wait together. Halves the time to first tokens, at the same tokens per
+second (docs/adr/0015). Decode keeps a tenth of a core that both want: answers never stop."""
+
+
 def threads_per_worker(cores: int, prefill: int, decode: int, *, kernels: bool) -> int:
     """A share of the cores, at least one.
 
@@ -101,14 +107,15 @@ def _worker(options: StackOptions, role: str, index: int, address: str, python: 
         *("--quantization", options.quantization.value),
         *("--kv-cache-dtype", options.kv_cache_dtype.value, "--threads", str(options.threads)),
         *("--drain-timeout-s", str(DRAIN_TIMEOUT_S)),
-        *(_speculation_flags(options) if role == "decode" else ()),
+        *(_decode_flags(options) if role == "decode" else ()),
     )
     return Child(f"{role}-{index}", command)
 
 
-def _speculation_flags(options: StackOptions) -> tuple[str, ...]:
+def _decode_flags(options: StackOptions) -> tuple[str, ...]:
     draft = ("--draft-model", options.draft_model) if options.draft_model else ()
-    return ("--speculation", options.speculation.value, *draft)
+    niceness = ("--niceness", str(DECODE_NICENESS)) if options.prefill else ()
+    return (*niceness, "--speculation", options.speculation.value, *draft)
 
 
 def _router(
@@ -118,7 +125,7 @@ def _router(
         *(python, "-m", "baton.router", "--host", options.host, "--port", str(options.port)),
         *_model_flags(options),
         *("--decode-workers", ",".join(decodes)),
-        *(("--prefill-workers", ",".join(prefills)) if prefills else ()),
+        *(("--prefill-workers", ",".join(prefills), "--cores-shared", "true") if prefills else ()),
     )
     return Child("router", command)
 

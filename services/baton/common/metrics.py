@@ -3,6 +3,7 @@
 Knows no process: each builds a `Metrics` over its own registry and reports what concerns it.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -29,6 +30,11 @@ class Metrics:
         self._registry = registry
         self._model_name = model_name
         self._collectors: dict[str, Counter | Gauge | Histogram] = {}
+        # Every series once found: finding it again costs the library more than changing it, and a
+        # worker changes a dozen per step. As many as the collectors keep, which forget none.
+        self._series: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+        self._late: list[Callable[[], None]] = []
+        self._rendering = threading.Lock()
         ProcessCollector(registry=registry)  # process_*: start, CPU time, memory, descriptors
         self.gauge("baton_build_info", 1, version=version("baton"))
         self.declare(["baton_draining"])
@@ -48,6 +54,18 @@ class Metrics:
         assert isinstance(collector, Histogram)
         collector.observe(value)
 
+    def counting(self, name: str, **labels: str) -> Callable[[float], None]:
+        """What counts one series, found once: for who counts it with every token."""
+        collector = self._labelled(name, Kind.COUNTER, labels)
+        assert isinstance(collector, Counter)
+        return collector.inc
+
+    def observing(self, name: str, **labels: str) -> Callable[[float], None]:
+        """What observes one series, as `counting`."""
+        collector = self._labelled(name, Kind.HISTOGRAM, labels)
+        assert isinstance(collector, Histogram)
+        return collector.observe
+
     def follow(self, name: str, value: Callable[[], float]) -> None:
         """A gauge that is asked whenever it is read."""
         collector = self._labelled(name, Kind.GAUGE, {})
@@ -62,9 +80,17 @@ class Metrics:
         with collector.track_inprogress():
             yield
 
+    def before_reading(self, report: Callable[[], None]) -> None:
+        """Call `report` before each render, by one thread at a time: for what changes far more
+        often than it is read."""
+        self._late.append(report)
+
     def render(self) -> bytes:
         """Prometheus text format."""
-        return generate_latest(self._registry)
+        with self._rendering:
+            for report in self._late:
+                report()
+            return generate_latest(self._registry)
 
     def declare(self, names: Iterable[str]) -> None:
         """Show metrics at zero from the start, where their labels are known: an absent series looks
@@ -79,6 +105,13 @@ class Metrics:
     def _labelled(
         self, name: str, kind: Kind, labels: dict[str, str]
     ) -> Counter | Gauge | Histogram:
+        key = (name, *labels, *labels.values())
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._found(name, kind, labels)
+        return series
+
+    def _found(self, name: str, kind: Kind, labels: dict[str, str]) -> Counter | Gauge | Histogram:
         spec = _SPECS[name]
         assert spec.kind is kind, f"{name} is a {spec.kind.value}"
         collector = self._collectors.get(name)

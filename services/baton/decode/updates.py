@@ -10,12 +10,14 @@ from baton.rpc.v1 import decode_pb2
 def tokens_update(request_id: str, event: Tokens, *, path: str) -> decode_pb2.RequestUpdate:
     """`path` is empty in all but the first update."""
     update = decode_pb2.RequestUpdate(
-        request_id=request_id,
-        tokens=[sample_to_wire(token) for token in event.tokens],
-        cached_tokens=event.cached_tokens,
-        prompt_logprobs=[sample_to_wire(sample) for sample in event.prompt_logprobs],
-        prefill_path=path,
+        request_id=request_id, tokens=[sample_to_wire(token) for token in event.tokens]
     )
+    if event.cached_tokens is not None:
+        update.cached_tokens = event.cached_tokens
+    if event.prompt_logprobs:
+        update.prompt_logprobs.extend(sample_to_wire(one) for one in event.prompt_logprobs)
+    if path:
+        update.prefill_path = path
     if event.finish is not None:
         update.finish_reason = finish_to_wire(event.finish)
     if event.finish is FinishReason.ERROR:

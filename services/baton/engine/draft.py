@@ -7,21 +7,20 @@ draws. Knows requests' tokens and tables; knows no weights and no step of the ta
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from baton.engine.batch import BatchSlice, Runner, SampleRequest, StepBatch
+from baton.engine.batch import BatchSlice, Runner, SampleRequest, SliceResult, StepBatch
 from baton.engine.request import Request
 from baton.engine.speculation import PayingGuesser, Speculative, StepCosts
-
-CATCH_UP_TOKENS_MAX = 256
-"""Tokens of one request the draft reads per step: a long prompt must not stall the batch, and
-until it is read the request simply gets no guesses."""
 
 
 class DraftGuesser(PayingGuesser):
     """`eos_token_ids` are the target's; both models must share one vocabulary.
 
-    `guess_share`: a draft step's cost as a share of the target's, such as the ratio of weights.
+    `guess_share`: a draft step's cost as a share of the target's.
+
+    `step_tokens_max`: of a draft step, at least one for every request. A long prompt must not stall
+    the batch: until the draft has read it the request simply gets no guesses.
     """
 
     def __init__(
@@ -31,51 +30,78 @@ class DraftGuesser(PayingGuesser):
         *,
         guesses_max: int,
         guess_share: float,
+        step_tokens_max: int,
         eos_token_ids: tuple[int, ...],
     ) -> None:
         super().__init__(costs, guesses_max=guesses_max, guess_share=guess_share)
         self._runner = runner
+        self._step_tokens_max = step_tokens_max
         self._eos_token_ids = eos_token_ids
 
     def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:
         """Reads what each request has said since, then draws guess after guess for all at once."""
-        asked = [(request, count) for request, count in wanted if isinstance(request, Request)]
-        assert len(asked) == len(wanted), "the scheduler's requests"
-        found: list[list[int]] = [[] for _ in asked]
-        for turn in range(max((count for _, count in asked), default=0)):
-            self._draw(asked, found, turn)
-        return [tuple(guesses) for guesses in found]
-
-    def _draw(
-        self, asked: Sequence[tuple[Request, int]], found: Sequence[list[int]], turn: int
-    ) -> None:
-        """One guess more for each request that is due one."""
-        due = [
-            index
-            for index, (_, count) in enumerate(asked)
-            if turn < count and len(found[index]) == turn
+        asked = [
+            _Reading(request, count) for request, count in wanted if isinstance(request, Request)
         ]
-        slices = [self._slice(asked[index][0], found[index]) for index in due]
-        results = self._runner.run(StepBatch(tuple(slices))) if slices else []
-        for index, piece, result in zip(due, slices, results, strict=True):
-            request = asked[index][0]
-            # Guesses are read too, but may be wrong: only known tokens count as read.
-            request.guessing.read = min(piece.context_length, request.length)
-            if result.samples:
-                found[index].append(result.samples[0].token_id)
+        assert len(asked) == len(wanted), "the scheduler's requests"
+        for turn in range(max((reading.wanted for reading in asked), default=0)):
+            self._draw([r for r in asked if turn < r.wanted and len(r.guesses) == turn])
+        return [tuple(reading.guesses) for reading in asked]
 
-    def _slice(self, request: Request, guesses: Sequence[int]) -> BatchSlice:
-        known = [*request.tokens(0, request.length), *guesses]
-        guessing = request.guessing
-        if guessing.table != request.block_table[: len(guessing.table)]:
-            guessing.read = 0  # it was preempted: its blocks are others now
-        guessing.table = list(request.block_table)
-        # The last known token is read in any case: its logits give the first guess.
-        start = len(known) - 1 if guesses else min(guessing.read, len(known) - 1)
-        end = min(len(known), start + CATCH_UP_TOKENS_MAX)
+    def _draw(self, due: Sequence["_Reading"]) -> None:
+        """One guess more for each request of which all is read."""
+        shares = shared_out(self._step_tokens_max, [reading.unread for reading in due])
+        reading = [(one, share) for one, share in zip(due, shares, strict=True) if share]
+        slices = tuple(one.slice(share, self._eos_token_ids) for one, share in reading)
+        results = self._runner.run(StepBatch(slices)) if slices else []
+        for (one, _), piece, result in zip(reading, slices, results, strict=True):
+            one.take(piece, result)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A request as the draft knows it, and what it guesses will follow."""
+
+    request: Request
+    wanted: int  # guesses
+    guesses: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        guessing = self.request.guessing
+        if guessing.table is not self.request.block_table:  # new, or preempted: other blocks
+            guessing.read, guessing.table = 0, self.request.block_table
+
+    @property
+    def length(self) -> int:
+        return self.request.length + len(self.guesses)
+
+    @property
+    def unread(self) -> int:
+        """The last known token is read in any case: its logits give the first guess."""
+        return 1 if self.guesses else max(1, self.length - self.request.guessing.read)
+
+    def slice(self, share: int, eos_token_ids: tuple[int, ...]) -> BatchSlice:
+        """The next `share` tokens; the last of all asks for what follows."""
+        request, start = self.request, self.length - self.unread
+        tokens = self.guesses[-1:] or request.tokens(start, start + share)
         sample = None
-        if end == len(known):
+        if share == self.unread:
             params = replace(request.params, logprobs=None)
-            output = [*request.output, *guesses]
-            sample = SampleRequest(params, request.prompt, output, self._eos_token_ids)
-        return BatchSlice(request.request_id, known[start:end], start, request.block_table, sample)
+            output = [*request.output, *self.guesses]
+            sample = SampleRequest(params, request.prompt, output, eos_token_ids)
+        return BatchSlice(request.request_id, tokens, start, request.block_table, sample)
+
+    def take(self, piece: BatchSlice, result: SliceResult) -> None:
+        if result.error is None:
+            # guesses are read too, but may be wrong: only known tokens count as read
+            self.request.guessing.read = min(piece.context_length, self.request.length)
+        self.guesses.extend(sample.token_id for sample in result.samples)
+
+
+def shared_out(total: int, wishes: Sequence[int]) -> list[int]:
+    """`total` among all, the smallest wishes first: whoever is read guesses, whoever else reads."""
+    shares = [0] * len(wishes)
+    for index in sorted(range(len(wishes)), key=wishes.__getitem__):
+        shares[index] = min(wishes[index], total)
+        total -= shares[index]
+    return shares

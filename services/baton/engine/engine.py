@@ -30,6 +30,7 @@ from baton.engine.messages import (
     Submit,
 )
 from baton.engine.plan import PlannedSlice
+from baton.engine.request import Phase
 from baton.engine.scheduler import Scheduler
 from baton.engine.stepshape import StepShape, shape_of
 
@@ -63,6 +64,7 @@ class Engine:
         self._runner = runner
         self._launcher = launcher
         self._launched: Launched | None = None
+        self._kept: Sequence[PlannedSlice] = ()  # planned, and not run yet
 
     def apply(self, command: Command) -> None:
         """Take one command. A Submit that can never run raises PromptTooLong or InvalidRequest."""
@@ -83,7 +85,9 @@ class Engine:
                 assert_never(command)
 
     def step(self) -> StepReport:
-        """Run at most one model step and report all that happened since the last report.
+        """Run at most one model step and report all that happened since the last report. What
+        planning it has to tell, and what commands had, is told first: the step is then the next
+        call's.
 
         With a launcher: collect the step under way, if any, behind the launch of the next. Raises
         EngineFailure when the runner fails; the engine is then of no further use.
@@ -109,7 +113,13 @@ class Engine:
         self._scheduler.audit()
 
     def _run(self) -> StepShape | None:
-        planned = self._scheduler.plan()
+        planned = [p for p in self._kept if p.request.phase is Phase.RUNNING]  # not ended meanwhile
+        self._kept = ()
+        if not planned:
+            planned = self._scheduler.plan()
+            if planned and self._scheduler.has_events:
+                self._kept = planned
+                return None
         if not planned:
             return None
         batch = self._batch(planned)

@@ -15,6 +15,9 @@ from baton.engine.memory import Arena
 from baton.engine.quant.kv import kv_vector_bytes, require_fit
 from baton.model.config import ModelConfig
 
+TOUCHED_BYTES = 4 * 1024 * 1024
+"""Of memory in one go: some milliseconds of a system that has to find and clear it."""
+
 
 class PagedKvCache:
     """KV of `block_count` blocks of `block_size` tokens. Implements KvStore.
@@ -37,6 +40,7 @@ class PagedKvCache:
         self.sides = np.frombuffer(self._arena.memory, np.uint8, count).reshape(shape)
         """[layers * (k, v), blocks, bytes of a side]"""
         self.address = self.sides.ctypes.data
+        self._touched_bytes = 0
 
     @property
     def block_bytes(self) -> int:
@@ -45,8 +49,17 @@ class PagedKvCache:
         return int(sides * side_bytes)
 
     def clear(self) -> None:
-        """Forget every block; memory is given back until blocks are written anew."""
+        """Forget every block; memory is given back until blocks are touched or written anew."""
         self._arena.clear()
+        self._touched_bytes = 0
+
+    def touch(self) -> bool:
+        """The next piece of memory, in order; False once all is there, or all that can be."""
+        first = self._touched_bytes
+        if first >= self.sides.nbytes or not self._arena.populate(first, TOUCHED_BYTES):
+            return False
+        self._touched_bytes += TOUCHED_BYTES
+        return True
 
     def read_blocks(self, block_ids: Sequence[int]) -> bytes:
         """The blocks' bytes, [layer][k,v][block][side of a block]."""

@@ -78,10 +78,12 @@ class LookAhead:
         return room and not request.export and drawn < request.params.max_tokens
 
     def must_wait(self, running: Sequence[Request]) -> bool:
-        """Whether the next step hangs on what the one under way finds: a token that is chosen on
-        the host, or a block that only preemption would free."""
+        """Whether the next step hangs on what the one under way finds: how many guesses are right,
+        a token that is chosen on the host, or a block that only preemption would free."""
         if self.idle:
             return False
+        if any(piece.guesses for piece in self._steps[-1][0]):
+            return True
         if any(request.drawing and drawn_on_host(request) for request in running):
             return True
         size = self._pool.block_size

@@ -16,10 +16,24 @@ class SchedulerLimits:
     token_budget: int
     sequences_max: int
     context_length_max: int  # tokens; the smaller of what the model and the pool can hold
+    backlog_budget: int = 0  # tokens of a step at most where decodes go along with prompts
+    # Prompts side by side where no decode goes along, each in chunks of `token_budget`: threads
+    # that have a prompt each need not wait for each other.
+    prompts_together: int = 1
 
     def __post_init__(self) -> None:
         if self.token_budget < self.sequences_max:
             raise ValueError("token_budget must give every sequence at least one token a step")
+
+    def step_budget(self, decoding: int, prompt_tokens: int) -> int:
+        """Tokens of the next step, with so many decodes in it and prompt tokens to be computed.
+
+        Every step takes the decodes along: prompts in many small steps wait for them again and
+        again, and decodes wait for the prompts all the same.
+        """
+        if not decoding:
+            return self.token_budget * self.prompts_together
+        return max(self.token_budget, min(self.backlog_budget, decoding + prompt_tokens))
 
 
 @dataclass(frozen=True, slots=True)

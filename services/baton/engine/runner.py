@@ -9,9 +9,10 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from baton.common.errors import BatonError, EngineFailure
+from baton.common.errors import BatonError
 from baton.engine.agreement import agreed, wanted_draws
 from baton.engine.batch import BatchSlice, SampleRequest, SliceResult, StepBatch
+from baton.engine.failure import step_failure
 from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.step_model import build_step_model
@@ -26,8 +27,6 @@ from baton.model.fetch import LocalModel
 
 # Prompt rows scored at once: 128 rows of a 128k vocabulary are 64 MiB of logits.
 SCORED_ROWS_MAX = 128
-# Enough of an error to find its cause; some of torch carry whole tensors.
-FAILURE_CHARS_MAX = 200
 
 
 class CpuRunner:
@@ -45,8 +44,7 @@ class CpuRunner:
         except BatonError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {error!s:.{FAILURE_CHARS_MAX}}"
-            raise EngineFailure(f"a step of {len(batch.slices)} slices failed: {what}") from error
+            raise step_failure(len(batch.slices), error) from error
 
     def _run(self, slices: Sequence[BatchSlice]) -> list[SliceResult]:
         rows = self._decoder.compute(slices, self.cache)
@@ -120,7 +118,7 @@ def build_runner(
     `threads` compute the steps: more than the cores at hand collapses throughput.
     """
     require_on_cpu(quantization)
-    library = choose_library(kernels, quantization, kernel_cache_dir, kv=kv, experts=config.experts)
+    library = choose_library(kernels, quantization, kernel_cache_dir, experts=config.experts)
     with open_weights(model, config) as source:
         decoder = build_step_model(source, config, quantization, library=library, threads=threads)
     return CpuRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))

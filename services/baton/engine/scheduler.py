@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from baton.common.errors import IllegalTransition, InvalidRequest, PromptTooLong
 from baton.engine.batch import SliceResult
 from baton.engine.blocks import BlockPool
+from baton.engine.guesses import StepGuesses
 from baton.engine.ledger import Ledger
 from baton.engine.lookahead import LookAhead
 from baton.engine.messages import EngineLoad, Event, Reserved, Submit
@@ -34,13 +35,15 @@ class Scheduler:
         self.eos_token_ids = tuple(eos_token_ids)
         self._pool = pool
         self._identity = identity
-        self._guesser = guesser  # None: no speculation
         self._requests: dict[str, Request] = {}  # every request that is not finished
         self._waiting: deque[Request] = deque()  # in order of arrival; the preempted go in front
         self._running: list[Request] = []  # in order of admission
         self._awaiting: set[str] = set()  # ids of requests whose KV is on its way
         self._blocked = False  # the last plan found nothing to do: only a command can change that
         self._ledger = Ledger()
+        self._guesses: StepGuesses | None = None  # None: no speculation
+        if guesser is not None:
+            self._guesses = StepGuesses(guesser, limits, pool, self._ledger)
         self.ahead = LookAhead(pool, limits.context_length_max)
 
     # -- commands -----------------------------------------------------------------------------
@@ -108,11 +111,19 @@ class Scheduler:
 
     def plan(self) -> list[PlannedSlice]:
         """Choose the slices of the next step; empty when nothing can be computed, or not yet."""
-        ahead, budget = self.ahead, self.limits.token_budget
-        if ahead.must_wait(self._running) or (self._guesser is not None and not ahead.idle):
+        ahead = self.ahead
+        if ahead.must_wait(self._running):
             return []
         decoding = [r for r in self._running if r.pending == 1 and ahead.goes_on(r)]
+        chunked = any(request.pending > 1 for request in self._running)
+        guesses = None if chunked or self._waiting else self._guesses
+        if guesses is not None and not ahead.idle:
+            if guesses.wished(decoding):
+                return []  # they follow a token that is being drawn
+            guesses = None
         planned: list[PlannedSlice] = []
+        budget = self.limits.step_budget(len(decoding), self._prompt_tokens())
+        chunk_max = budget if decoding else self.limits.token_budget
         preempted = False
         for request in decoding:
             if request.phase is not Phase.RUNNING:
@@ -122,16 +133,15 @@ class Scheduler:
                 planned.append(PlannedSlice(request, 1))
         planned = [piece for piece in planned if piece.request.phase is Phase.RUNNING]
         budget -= len(planned)
-        chunked = sum(request.pending > 1 for request in self._running)
-        if self._guesser is not None and not preempted and not chunked and not self._waiting:
-            planned = self._with_guesses(self._guesser, planned, budget)
+        if guesses is not None and not preempted:
+            planned = guesses.add(planned, budget, running=len(self._running))
         for request in self._running:
             if request.pending > 1 and budget > 0:
-                piece = PlannedSlice(request, min(request.pending, budget))
+                piece = PlannedSlice(request, min(request.pending, budget, chunk_max))
                 planned.append(piece)
                 budget -= piece.length
         if not preempted:
-            planned.extend(self._admit(budget))
+            planned.extend(self._admit(budget, chunk_max))
         self._blocked = not planned and not preempted
         return planned
 
@@ -153,8 +163,14 @@ class Scheduler:
             if request.export:
                 self._ledger.tell_progress(request)
             if piece.samples:
-                self._learn(piece, result)
+                if self._guesses is not None:
+                    self._guesses.learn(piece, result)
                 self._take_tokens(request, result.samples)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._ledger.events)
 
     def take_events(self) -> tuple[Event, ...]:
         return self._ledger.take_events()
@@ -186,41 +202,6 @@ class Scheduler:
                 break
         return preempted
 
-    def _with_guesses(
-        self, guesser: Guesser, planned: Sequence[PlannedSlice], budget: int
-    ) -> list[PlannedSlice]:
-        """Add guesses where they pay and cost nobody a block or a token of the budget."""
-        wanted: list[tuple[Request, int]] = []
-        for piece in planned:
-            request, count = piece.request, 0
-            if budget > 0:
-                left = request.params.max_tokens - len(request.output) - 1
-                room = self.limits.context_length_max - request.length - 1
-                wished = guesser.wish(request, decoding=len(planned))
-                count = self._roomy(request, max(0, min(wished, left, room, budget)))
-            wanted.append((request, count))
-            budget -= count
-        guesses = guesser.guess(wanted)
-        return [
-            PlannedSlice(piece.request, piece.length, found)
-            for piece, found in zip(planned, guesses, strict=True)
-        ]
-
-    def _learn(self, piece: PlannedSlice, result: SliceResult) -> None:
-        guessed, accepted = len(piece.guesses), len(result.samples) - 1
-        if self._guesser is not None and guessed:
-            self._guesser.learn(piece.request, guessed, accepted)
-            self._ledger.count_guesses(guessed, accepted)
-
-    def _roomy(self, request: Request, guesses: int) -> int:
-        """How many of the guesses have a place in the KV cache without preempting anyone."""
-        pool = self._pool
-        lacking = pool.blocks_for(request.length + guesses) - len(request.block_table)
-        spare = max(0, pool.free_count - len(self._running))
-        if 0 < lacking <= spare:
-            request.block_table.extend(pool.allocate(lacking))
-        return min(guesses, len(request.block_table) * pool.block_size - request.length)
-
     def _preempt(self, request: Request) -> None:
         request.advance(Happening.PREEMPT)
         self._ledger.preemptions += 1
@@ -229,7 +210,7 @@ class Scheduler:
         request.prompt_logprobs.clear()
         self._waiting.appendleft(request)
 
-    def _admit(self, budget: int) -> list[PlannedSlice]:
+    def _admit(self, budget: int, chunk_max: int) -> list[PlannedSlice]:
         planned: list[PlannedSlice] = []
         seats = self.limits.sequences_max
         while self._waiting and len(self._running) + len(self._awaiting) < seats:
@@ -248,7 +229,7 @@ class Scheduler:
             self._running.append(request)
             if request.export and request.computed:
                 self._ledger.tell_progress(request)
-            piece = PlannedSlice(request, min(request.pending, budget))
+            piece = PlannedSlice(request, min(request.pending, budget, chunk_max))
             planned.append(piece)
             budget -= piece.length
         return planned
@@ -325,6 +306,11 @@ class Scheduler:
         self.ahead.release(request)
         request.computed = request.sealed_blocks = 0
 
+    def _prompt_tokens(self) -> int:
+        """Tokens to be computed before every request is decoding."""
+        chunked = sum(request.pending for request in self._running if request.pending > 1)
+        return chunked + sum(request.length for request in self._waiting)
+
     # -- what others may know -----------------------------------------------------------------
 
     def has_work(self) -> bool:
@@ -333,13 +319,11 @@ class Scheduler:
         return bool(self._running or queued or self._ledger.events or not self.ahead.idle)
 
     def load(self) -> EngineLoad:
-        waiting = sum(request.length for request in self._waiting)
-        chunked = sum(request.pending for request in self._running if request.pending > 1)
         return self._ledger.load(
             running=len(self._running),
             waiting=len(self._waiting),
             blocks_used=self._pool.held_count,
-            prefill_tokens_waiting=waiting + chunked,
+            prefill_tokens_waiting=self._prompt_tokens(),
             awaiting_kv=len(self._awaiting),
         )
 

@@ -201,6 +201,11 @@ class PayingGuesser:
 class PromptLookupGuesser(PayingGuesser):
     """Guesses from the request's own text."""
 
+    def wish(self, request: Speculative, *, decoding: int) -> int:
+        """None where the text so far ends as it never did before."""
+        count = super().wish(request, decoding=decoding)
+        return count if self._guess(request, min(count, 1)) else 0
+
     def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:
         return [self._guess(request, count) for request, count in wanted]
 

@@ -12,17 +12,20 @@ from baton.model.ggml import GgmlType
 from baton.model.gguf import GgufFile
 
 ROPE_THETA = 10_000.0  # where a file says nothing, in GGUF as in transformers
-FAMILIES = " ".join(family.value for family in Family if family is not Family.QWEN3_MOE)
-"""Dense ones: of mixtures, only safetensors are read."""
+ARCHITECTURES = {family.value.replace("_", ""): family for family in Family}
+"""By llama.cpp's names, which have no underscores."""
 WINDOWED = (Family.LLAMA, Family.MISTRAL)
 """Architectures under which Mistral comes; Qwen files name one that is unused."""
 
 
 def config_from_gguf(file: GgufFile) -> ModelConfig:
     """Raises ModelFileError for what is missing, malformed or unsupported."""
-    family = _family(file)
-    said = Fields(file.name, file.metadata, f"{family.value}.")
-    _refuse_experts(said)
+    architecture = _architecture(file)
+    family = ARCHITECTURES[architecture]
+    said = Fields(file.name, file.metadata, f"{architecture}.")
+    mixture = family is Family.QWEN3_MOE
+    if not mixture:
+        _refuse_experts(said)
     hidden_size, heads = said.natural("embedding_length"), said.natural("attention.head_count")
     head_size = said.natural("attention.key_length", hidden_size // heads or None)
     _refuse_partial(said, head_size)
@@ -49,15 +52,20 @@ def config_from_gguf(file: GgufFile) -> ModelConfig:
         qk_norm="blk.0.attn_q_norm.weight" in file.tensors,
         sliding_window=window or None,
         sliding_layers=tuple(range(layers)) if window else (),
+        experts=said.natural("expert_count") if mixture else 0,
+        experts_per_token=said.natural("expert_used_count") if mixture else 0,
+        expert_intermediate_size=said.natural("expert_feed_forward_length") if mixture else 0,
+        # files seldom say so: llama.cpp computes this architecture no other way
+        norm_topk_prob=mixture and said.flag("expert_weights_norm", True),
     )
 
 
-def _family(file: GgufFile) -> Family:
+def _architecture(file: GgufFile) -> str:
     general = Fields(file.name, file.metadata)
     architecture = general.text("general.architecture")
-    if architecture not in FAMILIES.split():
-        raise general.unsupported(f"architecture {architecture!s:.40}", FAMILIES)
-    return Family(architecture)
+    if architecture not in ARCHITECTURES:
+        raise general.unsupported(f"architecture {architecture!s:.40}", " ".join(ARCHITECTURES))
+    return architecture
 
 
 def _vocab_size(file: GgufFile, said: Fields) -> int:
@@ -70,7 +78,7 @@ def _vocab_size(file: GgufFile, said: Fields) -> int:
 
 def _refuse_experts(said: Fields) -> None:
     if said.index("expert_count"):
-        raise said.unsupported("a mixture of experts", "dense models")
+        raise said.unsupported("a mixture of experts", "dense models, and qwen3moe")
 
 
 def _refuse_partial(said: Fields, head_size: int) -> None:

@@ -166,7 +166,8 @@ def _listen(
     tls = tls_files(settings.tls_dir, settings.tls_name)
     show_expiry(metrics, tls)
     watch_channels, link_channels = Channels(tls), Channels(tls)
-    picture, holding = Picture(), Holding[Decision](tally.held)
+    picture = Picture(cores_shared=settings.cores_shared)
+    holding = Holding[Decision](tally.held)
     links = DecodeLinks(link_channels)
     members = Members(
         listed,

@@ -68,15 +68,21 @@ class Decision:
     cached_tokens: int = 0  # of the prompt, on the decode worker
 
 
-def decide(candidates: Sequence[Candidate], need: Need, turn: int) -> Decision | None:
-    """None: no ready decode worker can take the request. `turn` grows by one per decision."""
+def decide(
+    candidates: Sequence[Candidate], need: Need, turn: int, *, cores_shared: bool = False
+) -> Decision | None:
+    """None: no ready decode worker can take the request. `turn` grows by one per decision.
+
+    `cores_shared`: all workers are on the same cores. A prompt computed on decode then takes from
+    prefill what it saves there, and holds up its batch besides: no wait for prefill is worth that.
+    """
     able = [c for c in candidates if c.view.role is Role.DECODE and eligible(c.view, need)]
     if not able:
         return None
     roomy = [c for c in able if _has_room(c, need)] or able
     costs = [_decode_s(candidate, need) for candidate in roomy]
     decode = roomy[_pick(roomy, costs, turn)]
-    prefills, reason = _prefills(candidates, decode, need, turn)
+    prefills, reason = _prefills(candidates, decode, need, turn, cores_shared=cores_shared)
     return Decision(decode.view, prefills, reason, decode.cached_tokens)
 
 
@@ -131,7 +137,12 @@ def _pick(candidates: Sequence[Candidate], costs: Sequence[float], turn: int) ->
 
 
 def _prefills(
-    candidates: Sequence[Candidate], decode: Candidate, need: Need, turn: int
+    candidates: Sequence[Candidate],
+    decode: Candidate,
+    need: Need,
+    turn: int,
+    *,
+    cores_shared: bool,
 ) -> tuple[tuple[str, ...], Reason]:
     """Whom decode may ask, and why those or nobody."""
     if need.prompt_logprobs:
@@ -147,11 +158,16 @@ def _prefills(
         return (), Reason.SHORT
     if need.prompt_tokens - decode.cached_tokens <= block_size:
         return (), Reason.CACHED
-    return _remote_or_local(matching, decode, need, turn)
+    return _remote_or_local(matching, decode, need, turn, cores_shared=cores_shared)
 
 
 def _remote_or_local(
-    matching: Sequence[Candidate], decode: Candidate, need: Need, turn: int
+    matching: Sequence[Candidate],
+    decode: Candidate,
+    need: Need,
+    turn: int,
+    *,
+    cores_shared: bool,
 ) -> tuple[tuple[str, ...], Reason]:
     costs = [_remote_s(candidate, decode, need) for candidate in matching]
     first = _pick(matching, costs, turn)
@@ -161,8 +177,8 @@ def _remote_or_local(
     )
     addresses = tuple(matching[i].view.address for i in (first, *rest))[:PREFILL_CANDIDATES_MAX]
     best = matching[first]
-    if not (decode.load.learned and best.load.learned):
-        return addresses, Reason.REMOTE  # nothing to compare yet
+    if cores_shared or not (decode.load.learned and best.load.learned):
+        return addresses, Reason.REMOTE  # nothing to compare, or nothing yet
     local_s = estimate.local_s(
         decode.load, decode.view.layout, need.prompt_tokens, decode.cached_tokens
     )

@@ -218,13 +218,17 @@ def _submit_command(submission: Submission) -> decode_pb2.DecodeCommand:
 
 
 def update_from_wire(wire: decode_pb2.RequestUpdate) -> Update:
+    tokens = tuple([convert.sample_from_wire(sample) for sample in wire.tokens])
+    finish = convert.finish_from_wire(wire.finish_reason)
+    first = wire.HasField("cached_tokens")
+    if finish is None and not first:  # nearly all: nothing else is worth the asking
+        return Update(tokens)
     has_error = wire.HasField("error")
     return Update(
-        tokens=tuple(convert.sample_from_wire(sample) for sample in wire.tokens),
-        finish=convert.finish_from_wire(wire.finish_reason),
+        tokens,
+        finish,
         error=convert.error_from_wire(wire.error) if has_error else None,
         retryable=has_error and wire.error.retryable,
-        cached_tokens=wire.cached_tokens if wire.HasField("cached_tokens") else None,
-        prompt_logprobs=tuple(convert.sample_from_wire(s) for s in wire.prompt_logprobs),
-        prefill_path=wire.prefill_path,
+        cached_tokens=wire.cached_tokens if first else None,
+        prompt_logprobs=tuple([convert.sample_from_wire(s) for s in wire.prompt_logprobs]),
     )

@@ -73,7 +73,8 @@ class Dispatcher:
                 try:
                     while True:
                         update = journey.take(await ticket.next())
-                        self._tally.found_cached(update.cached_tokens or 0)
+                        if update.cached_tokens:
+                            self._tally.found_cached(update.cached_tokens)
                         yield update
                         if update.finish is not None:
                             return

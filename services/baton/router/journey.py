@@ -7,6 +7,8 @@ tried once, so a rollout moves a request at most as often as it replaces workers
 import dataclasses
 from collections.abc import Collection
 
+import msgspec
+
 from baton.common.errors import (
     BatonError,
     DeadlineExceeded,
@@ -73,13 +75,17 @@ class Journey:
     def take(self, update: Update) -> Update:
         """Add an update to the output; raises the error it carries. What only the first update
         tells is told once, although each try has a first update."""
-        if update.finish not in (None, FinishReason.STOP, FinishReason.LENGTH):
+        finish = update.finish
+        # Most have none, and a look at a member of an enumeration is a call.
+        if finish is not None and finish not in (FinishReason.STOP, FinishReason.LENGTH):
             raise _failure(update)
-        self.output.extend(sample.token_id for sample in update.tokens)
-        if self._told_first:
-            return dataclasses.replace(update, cached_tokens=None, prompt_logprobs=())
-        self._told_first = True
-        return update
+        self.output.extend([sample.token_id for sample in update.tokens])
+        if not self._told_first:
+            self._told_first = True
+            return update
+        if update.cached_tokens is None and not update.prompt_logprobs:
+            return update
+        return msgspec.structs.replace(update, cached_tokens=None, prompt_logprobs=())
 
     def note_failure(
         self, view: WorkerView, error: BatonError, *, lost: bool, polite: bool

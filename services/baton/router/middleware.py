@@ -6,6 +6,7 @@ Knows no endpoints. (Starlette's BaseHTTPMiddleware would hide disconnects from 
 import asyncio
 import re
 from collections.abc import Callable
+from typing import cast
 
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,12 @@ def request_id_of(scope: Scope) -> str:
     return str(scope["state"]["request_id"])
 
 
+def straight_send(scope: Scope, send: Send) -> Send:
+    """For what stands between an answer's start and its last message, which nobody around a request
+    looks at: past all their `send`s, straight to where the outermost one leads."""
+    return cast(Send, scope.get("state", {}).get("send", send))
+
+
 class RequestIds:
     """Takes the client's `x-request-id` if it is a sane one, else makes one; answers with it."""
 
@@ -42,7 +49,7 @@ class RequestIds:
             return
         given = next((v for k, v in scope["headers"] if k == REQUEST_ID_HEADER), b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id().encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        scope.setdefault("state", {}).update(request_id=request_id.decode(), send=send)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -39,10 +39,12 @@ class Report:
 
 
 class Picture:
-    """`fleet` is replaced whole when a worker changes, and not when only its load does."""
+    """`fleet` is replaced whole when a worker changes, and not when only its load does.
+    `cores_shared`: as `decide` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cores_shared: bool = False) -> None:
         self.fleet = Fleet()
+        self._cores_shared = cores_shared
         self._views: dict[str, WorkerView] = {}
         self._reports: dict[str, Report] = {}
         self._index = PrefixIndex()
@@ -87,7 +89,7 @@ class Picture:
         self._turn += 1
         cached = self._cached_tokens(prompt)
         candidates = [self._candidate(view, cached) for view in self.fleet.workers if view.ready]
-        decision = decide(candidates, need, self._turn)
+        decision = decide(candidates, need, self._turn, cores_shared=self._cores_shared)
         if decision is not None:
             self._count(decision, need, cached, now_s)
         return decision

@@ -18,6 +18,11 @@ class RouterSettings:
     prefill_workers: tuple[str, ...] = setting(
         "prefill workers, in the same form; without any, decode workers compute prompts", default=()
     )
+    cores_shared: bool = setting(
+        "workers of both roles are on the same cores, as on a laptop: prefill computes every prompt"
+        " that decode has no cached prefix of",
+        default=False,
+    )
     host: str = setting("address to listen on", default="127.0.0.1")
     port: int = setting("HTTP port", default=8000, at_least=1, at_most=65_535)
     metrics_port: int = setting(

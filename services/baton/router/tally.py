@@ -73,11 +73,14 @@ class Tally:
 
     def traffic(self) -> signals.Traffic:
         now_s = self._clock.monotonic_s()
-        sums = self._window.sums(now_s)
+        sums, lately = self._window.sums(now_s), self._window.sums(now_s, signals.LATELY_S)
         return signals.Traffic(
             window_s=self._window.length_s(now_s),
             requests_waiting=self._held,
             requests_running=self._running,
+            lately=signals.Lately(
+                **{name: lately[Flow[name.upper()]] for name in signals.Lately.__struct_fields__}
+            ),
             **{flow.name.lower(): total for flow, total in sums.items()},
         )
 

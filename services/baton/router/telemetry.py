@@ -76,6 +76,8 @@ class Meter:
         self._started_s = clock.monotonic_s()
         self._spans: dict[int, _Span] = {}  # by choice
         self._first_token_s: float | None = None
+        self._count_tokens = metrics.counting("vllm:generation_tokens_total")
+        self._observe_gap = metrics.observing("vllm:inter_token_latency_seconds")
         metrics.count("vllm:prompt_tokens_total", usage.prompt_tokens)
         metrics.observe("vllm:request_prompt_tokens", usage.prompt_tokens)
 
@@ -115,10 +117,9 @@ class Meter:
             self._metrics.observe("vllm:time_to_first_token_seconds", ttft_s)
             self._tally.first_token(ttft_s)
         else:
-            between_s = (now_s - span.last_s) / count
-            self._metrics.observe("vllm:inter_token_latency_seconds", between_s)
+            self._observe_gap((now_s - span.last_s) / count)
             span.last_s, span.tokens = now_s, span.tokens + count
-        self._metrics.count("vllm:generation_tokens_total", count)
+        self._count_tokens(count)
 
     def _tell(self, outcome: str) -> None:
         first_s = self._first_token_s

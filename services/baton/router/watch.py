@@ -34,6 +34,7 @@ class WatchReader:
         self._card: worker_pb2.WorkerCard | None = None
         self._incarnation = 0
         self._next_sequence = 0
+        self._view: WorkerView | None = None
 
     def read(self, event: worker_pb2.WatchEvent) -> Heard:
         """What `event` tells. Raises Unavailable on a gap, another incarnation or a snapshot that
@@ -47,21 +48,25 @@ class WatchReader:
             raise Unavailable("the watch missed an event")
         self._next_sequence = event.sequence + 1
         return Heard(
-            view=self._view(self._card, event.state),
+            view=self._seen(self._card, _STATES.get(event.state, WorkerState.STARTING)),
             load=_load(event),
             blocks_added=tuple(event.blocks_added),
             blocks_removed=tuple(event.blocks_removed),
             snapshot=snapshot,
         )
 
-    def _view(
-        self, card: worker_pb2.WorkerCard, state: worker_pb2.WorkerState.ValueType
-    ) -> WorkerView:
+    def _seen(self, card: worker_pb2.WorkerCard, state: WorkerState) -> WorkerView:
+        """Events are many, and most tell of load alone."""
+        if self._view is None or self._view.state is not state:
+            self._view = self._new_view(card, state)
+        return self._view
+
+    def _new_view(self, card: worker_pb2.WorkerCard, state: WorkerState) -> WorkerView:
         return WorkerView(
             address=self._address,
             role=_ROLES[card.role],
             incarnation=self._incarnation,
-            state=_STATES.get(state, WorkerState.STARTING),
+            state=state,
             model_name=card.model_name,
             layout=Layout(
                 model_revision=card.layout.model_revision,

@@ -7,6 +7,8 @@ Knows no gRPC and no HTTP.
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from baton.common.errors import BatonError
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.router.fleet import Fleet
@@ -36,9 +38,9 @@ class Submission:
     cache_salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
-    """News of one request, from one step of its worker."""
+class Update(msgspec.Struct, frozen=True):
+    """News of one request, from one step of its worker: one per token, so made in C (a frozen
+    dataclass costs as much as reading the update from the wire)."""
 
     tokens: tuple[TokenSample, ...] = ()
     finish: FinishReason | None = None
@@ -46,7 +48,6 @@ class Update:
     retryable: bool = False  # of `error`, as the worker sees it
     cached_tokens: int | None = None  # in the first update
     prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first update, where asked
-    prefill_path: str = ""  # in the first update
 
 
 class Ticket(Protocol):

@@ -75,6 +75,8 @@ def params_from_wire(wire: worker_pb2.SamplingParams) -> SamplingParams:
 
 
 def sample_to_wire(sample: TokenSample) -> worker_pb2.TokenSample:
+    if sample.logprob is None:  # then it has no alternatives either
+        return worker_pb2.TokenSample(token_id=sample.token_id)
     return worker_pb2.TokenSample(
         token_id=sample.token_id,
         logprob=sample.logprob,
@@ -86,9 +88,11 @@ def sample_to_wire(sample: TokenSample) -> worker_pb2.TokenSample:
 
 
 def sample_from_wire(wire: worker_pb2.TokenSample) -> TokenSample:
+    if not wire.HasField("logprob"):  # then it has no alternatives either
+        return TokenSample(wire.token_id)
     return TokenSample(
         token_id=wire.token_id,
-        logprob=wire.logprob if wire.HasField("logprob") else None,
+        logprob=wire.logprob,
         top=tuple(TokenLogprob(entry.token_id, entry.logprob) for entry in wire.top),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import grpc.aio
+import uvloop
 
 from baton.common.clock import SystemClock
 from baton.common.config import read_settings
@@ -25,6 +26,7 @@ from baton.worker.costs import CostMetrics
 from baton.worker.drain import drain
 from baton.worker.loop import EngineLoop, QueueLimits
 from baton.worker.memory import settle
+from baton.worker.niceness import stand_back
 from baton.worker.observe import EngineMetrics
 from baton.worker.parts import RoleService, WorkerParts
 from baton.worker.plan import ModelPlan, Models
@@ -75,7 +77,7 @@ def main(
     try:
         settings = read_settings(WorkerSettings, argv, environ, program=f"baton.{role.value}")
         work = _serve(settings, role, new_service, models or ModelsOnDemand(), limits or Limits())
-        return asyncio.run(work)
+        return uvloop.run(work)
     except BatonError as error:
         print(f"baton.{role.value}: {error.message}", file=sys.stderr)
         return EXIT_FAILED
@@ -95,10 +97,16 @@ async def _serve(
     try:
         plan = await asyncio.to_thread(models.plan, settings)
         get_log(__name__).info("model planned", layout=plan.layout.fingerprint())
-        build = partial(models.build, settings, plan, vitals.costs, vitals.progress)
+        build = partial(_build, models, settings, plan, vitals)
         return await _Worker(settings, role, plan, build, new_service, vitals).run(shutdown)
     finally:
         vitals.close()
+
+
+def _build(models: Models, settings: WorkerSettings, plan: ModelPlan, vitals: Vitals) -> EngineApi:
+    """On the engine's thread; those it starts are as nice as it is."""
+    stand_back(settings.niceness)
+    return models.build(settings, plan, vitals.costs, vitals.progress)
 
 
 class _Worker:
@@ -152,7 +160,7 @@ class _Worker:
         self._fingerprint = plan.layout.fingerprint()
 
     async def run(self, shutdown: Shutdown) -> int:
-        server = await self._listen()
+        server, touching = await self._listen(), None
         try:
             await self._engine.start()
             await asyncio.to_thread(settle)
@@ -160,8 +168,11 @@ class _Worker:
             self._hub.state_changed()
             shutdown.enter_service()
             self._log.info("ready", port=self._settings.port, layout=self._fingerprint)
+            touching = asyncio.create_task(self._touch_while_idle())
             await self._serve_until(shutdown)
         finally:
+            if touching is not None:
+                touching.cancel()
             await self._service.aclose()
             self._hub.end()
             await server.stop(SERVER_STOP_LIMIT_S)
@@ -171,6 +182,14 @@ class _Worker:
             self._log.warning("the engine's thread does not end; left behind", exit_code=code)
             self._exit_at_once(code)
         return code
+
+    async def _touch_while_idle(self) -> None:
+        """What a fresh worker has not written yet the system has to find and clear first, in the
+        middle of a step: a tenth of the time of its first thousands of tokens."""
+        more = True
+        while more:
+            await self._engine.wait_idle()
+            more = await asyncio.to_thread(self._engine.kv.touch)
 
     async def _serve_until(self, shutdown: Shutdown) -> None:
         """A stop was asked for, and what ran has ended or moved; or the engine has failed."""

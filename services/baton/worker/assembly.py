@@ -13,17 +13,19 @@ from baton.engine.devices import DeviceChoice, choose_device
 from baton.engine.engine import Engine
 from baton.engine.kernels.selection import KERNELS_FOLDER
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.plan import KvIdentity, SchedulerLimits
-from baton.engine.quant.kv import kv_dtype_name, require_fit
-from baton.engine.runner import build_runner
+from baton.engine.plan import KvIdentity
+from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name, require_fit
+from baton.engine.runner import CpuRunner, build_runner
 from baton.engine.scheduler import Scheduler
 from baton.handoff.layout import KvLayout
 from baton.model.card import read_config
-from baton.model.fetch import resolve
+from baton.model.config import ModelConfig
+from baton.model.fetch import LocalModel, resolve
 from baton.model.progress import progress_for_stderr
 from baton.model.tokenizer import load_eos_token_ids
 from baton.rpc.channels import MESSAGE_BYTES_MAX
-from baton.worker.guessing import new_guesser
+from baton.worker.guessing import find_draft, new_guesser
+from baton.worker.limits import scheduler_limits
 from baton.worker.memory import keep_freed
 from baton.worker.plan import LoadedModel, ModelPlan
 from baton.worker.progress import StepProgress, WatchedLauncher, WatchedRunner
@@ -96,37 +98,45 @@ def build_engine(
     if isinstance(loaded.kv, PagedKvCache):  # a device's is taken as a whole, written or not
         loaded.kv.clear()
     pool = BlockPool(plan.block_count, settings.block_size)
-    limits = SchedulerLimits(
-        token_budget=settings.step_tokens(plan.device),
-        sequences_max=settings.sequences_max,
+    limits = scheduler_limits(
+        settings,
+        plan.device,
         context_length_max=plan.context_length_max,
+        prefill_token_s=costs.coefficients.prefill_token_s,
     )
     identity = KvIdentity(plan.layout.model_revision, plan.layout.dtype)
-    guesser = new_guesser(
-        settings,
-        plan.config,
-        costs,
-        block_count=plan.block_count,
-        eos_token_ids=plan.eos_token_ids,
-    )
+    draft = None if loaded.draft is None else WatchedRunner(loaded.draft, progress)
+    guesser = new_guesser(settings, plan, costs, draft)
     scheduler = Scheduler(limits, pool, identity, plan.eos_token_ids, guesser)
     return Engine(scheduler, pool, runner, loaded.kv, launcher)
 
 
 def _load_on_cpu(settings: WorkerSettings, plan: ModelPlan) -> LoadedModel:
     keep_freed()
-    runner = build_runner(
-        plan.model,
-        plan.config,
+    runner = _cpu_runner(settings, plan, plan.model, plan.config, settings.kv_cache_dtype)
+    found = find_draft(settings, plan.config)
+    draft = None if found is None else _cpu_runner(settings, plan, *found, KvCacheDtype.AUTO)
+    return LoadedModel(runner, runner.cache, draft=draft)
+
+
+def _cpu_runner(
+    settings: WorkerSettings,
+    plan: ModelPlan,
+    model: LocalModel,
+    config: ModelConfig,
+    kv: KvCacheDtype,
+) -> CpuRunner:
+    return build_runner(
+        model,
+        config,
         quantization=settings.quantization,
         block_count=plan.block_count,
         block_size=settings.block_size,
         threads=settings.threads,
-        kv=settings.kv_cache_dtype,
+        kv=kv,
         kernels=settings.kernels,
         kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,
     )
-    return LoadedModel(runner, runner.cache)
 
 
 def _require_frame(settings: WorkerSettings, layout: KvLayout) -> None:

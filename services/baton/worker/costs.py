@@ -40,8 +40,13 @@ def costs_to_wire(costs: CostSnapshot) -> worker_pb2.CostModel:
         worker_pb2.TransferRate(peer=peer, bytes_per_s=rate)
         for peer, rate in costs.transfer_bytes_per_s
     ]
+    known = costs.coefficients
     return worker_pb2.CostModel(
-        **asdict(costs.coefficients),
+        fixed_s=known.fixed_s,
+        prefill_token_s=known.prefill_token_s,
+        prefill_kv_token_s=known.prefill_kv_token_s,
+        decode_row_s=known.decode_row_s,
+        kv_token_s=known.kv_token_s,
         error_ratio=costs.error_ratio,
         steps=costs.steps,
         transfers=transfers,

@@ -1,44 +1,33 @@
-"""From settings to a guesser: none, prompt lookup, or a draft model loaded beside the target.
+"""From settings to a guesser: none, prompt lookup, or a draft model beside the target.
 
-Reaches for the draft's files like `assembly` does for the target's. Knows no scheduler.
+Reaches for the draft's files like `assembly` does for the target's; who loads it is the assembly of
+the device. Knows no scheduler.
 """
 
+from baton.common.clock import SystemClock
 from baton.common.errors import ConfigError
-from baton.engine.costmodel import CostModel
+from baton.engine.batch import Runner
+from baton.engine.calibration import calibrate
+from baton.engine.costmodel import STEP_MIN_S, CostModel
 from baton.engine.draft import DraftGuesser
-from baton.engine.kernels.selection import KERNELS_FOLDER
-from baton.engine.runner import build_runner
 from baton.engine.speculation import Guesser, PromptLookupGuesser, Speculation, StepCosts
 from baton.model.card import read_config
-from baton.model.config import ModelConfig, weight_count
-from baton.model.fetch import resolve
+from baton.model.config import ModelConfig
+from baton.model.fetch import LocalModel, resolve
 from baton.model.progress import progress_for_stderr
+from baton.worker.plan import ModelPlan
 from baton.worker.settings import WorkerSettings
 
 
-def new_guesser(
-    settings: WorkerSettings,
-    target: ModelConfig,
-    costs: CostModel,
-    *,
-    block_count: int,
-    eos_token_ids: tuple[int, ...],
-) -> Guesser | None:
-    """What the settings ask for. Raises ModelFileError and ConfigError for an unfit draft."""
-
-    def step_costs() -> StepCosts:
-        known = costs.coefficients
-        return StepCosts(known.fixed_s, known.decode_row_s)
-
-    match settings.speculation:
-        case Speculation.NONE:
-            return None
-        case Speculation.PROMPT_LOOKUP:
-            return PromptLookupGuesser(step_costs, guesses_max=settings.guesses_max)
-        case Speculation.DRAFT_MODEL:
-            pass
+def find_draft(
+    settings: WorkerSettings, target: ModelConfig
+) -> tuple[LocalModel, ModelConfig] | None:
+    """The draft model that the settings ask for. Raises ModelFileError, and ConfigError for an
+    unfit one."""
+    if settings.draft_model is None:
+        return None
     model = resolve(
-        settings.draft_model or "",
+        settings.draft_model,
         cache_dir=settings.cache_dir.expanduser(),
         progress=progress_for_stderr(),
     )
@@ -50,20 +39,50 @@ def new_guesser(
                 f" {target.vocab_size}; a draft must speak the same tokens"
             ]
         )
-    runner = build_runner(
-        model,
+    return model, draft
+
+
+def new_guesser(
+    settings: WorkerSettings, plan: ModelPlan, costs: CostModel, draft: Runner | None
+) -> Guesser | None:
+    """What the settings ask for. `draft`: of the model that they name, if any."""
+
+    def step_costs() -> StepCosts:
+        return _step_costs(costs)
+
+    match settings.speculation:
+        case Speculation.NONE:
+            return None
+        case Speculation.PROMPT_LOOKUP:
+            return PromptLookupGuesser(step_costs, guesses_max=settings.guesses_max)
+        case Speculation.DRAFT_MODEL:
+            assert draft is not None
+            return DraftGuesser(
+                draft,
+                step_costs,
+                guesses_max=settings.guesses_max,
+                guess_share=_guess_share(draft, settings, plan, costs),
+                step_tokens_max=settings.step_tokens(plan.device),
+                eos_token_ids=plan.eos_token_ids,
+            )
+
+
+def _guess_share(
+    draft: Runner, settings: WorkerSettings, plan: ModelPlan, costs: CostModel
+) -> float:
+    """What the draft's step of one row takes of the target's. Measured: a small model's step is
+    mostly what any step costs, of which its weights tell nothing."""
+    learned = CostModel()
+    calibrate(
         draft,
-        quantization=settings.quantization,
-        block_count=block_count,
+        learned.learn,
+        block_count=plan.block_count,
         block_size=settings.block_size,
-        threads=settings.threads,
-        kernels=settings.kernels,
-        kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,
+        clock=SystemClock(),
     )
-    return DraftGuesser(
-        runner,
-        step_costs,
-        guesses_max=settings.guesses_max,
-        guess_share=weight_count(draft) / weight_count(target),
-        eos_token_ids=eos_token_ids,
-    )
+    return _step_costs(learned).step_s(1) / max(_step_costs(costs).step_s(1), STEP_MIN_S)
+
+
+def _step_costs(costs: CostModel) -> StepCosts:
+    known = costs.coefficients
+    return StepCosts(known.fixed_s, known.decode_row_s)

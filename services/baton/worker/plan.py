@@ -24,6 +24,7 @@ class LoadedModel:
     runner: Runner
     kv: KvStore
     launcher: Launcher | None = None  # the runner, where steps need not be waited for
+    draft: Runner | None = None  # of the model that guesses, over blocks of the same numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ STEP_TOKENS = {DeviceChoice.CPU: 128, DeviceChoice.CUDA: 2_048}
 """On a CPU core 128 rows already fill its arithmetic, on a large GPU a thousand or two; more only
 makes those wait who share the step."""
 
+BACKLOG_STEP_TOKENS = {DeviceChoice.CPU: 256, DeviceChoice.CUDA: 2_048}
+"""Where decodes go along with prompts: they are a small part of such a step."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
@@ -49,6 +52,13 @@ class WorkerSettings:
         default=1,
         at_least=1,
     )
+    niceness: int = setting(
+        "how far the engine's threads stand back for others on their cores, as nice(1) counts;"
+        " Linux only",
+        default=0,
+        at_least=0,
+        at_most=19,
+    )
     kernels: Kernels = setting(  # noqa: RUF009
         "auto: our C++ kernels where the machine can build and run them, else torch; torch: never",
         default=Kernels.AUTO,
@@ -73,7 +83,8 @@ class WorkerSettings:
     )
     step_tokens_max: int | None = setting(
         "tokens per engine step; nobody waits longer than that step, neither a decode in the batch"
-        " nor a cancel (none: 128 on a CPU, 2048 on a CUDA device, a token per request at least)",
+        " nor a cancel (none: 128 on a CPU, or up to 256 of prompts behind decodes, half a"
+        " second at most; 2048 on a CUDA device; a token per request at least)",
         default=None,
         at_least=1,
     )
@@ -95,7 +106,8 @@ class WorkerSettings:
         default=Speculation.NONE,
     )
     draft_model: str | None = setting(
-        "reference of the draft model, of the same vocabulary; its KV comes on top of kv_cache_mib",
+        "reference of the draft model, of the same vocabulary; its KV comes on top of kv_cache_mib,"
+        " and out of memory_fraction on a CUDA device",
         default=None,
     )
     guesses_max: int = setting(
@@ -119,6 +131,15 @@ class WorkerSettings:
     def step_tokens(self, device: DeviceChoice) -> int:
         """Tokens per engine step on a device of this kind."""
         return self.step_tokens_max or max(STEP_TOKENS[device], self.sequences_max)
+
+    def backlog_step_tokens(self, device: DeviceChoice) -> int:
+        """The same where decodes go along with prompts."""
+        return self.step_tokens_max or max(BACKLOG_STEP_TOKENS[device], self.sequences_max)
+
+    def prompts_together(self, device: DeviceChoice) -> int:
+        """Prompts computed side by side where no decode goes along: one per thread, where steps
+        are as long as we like."""
+        return self.threads if device is DeviceChoice.CPU and self.step_tokens_max is None else 1
 
     @property
     def tls(self) -> TlsFiles | None:

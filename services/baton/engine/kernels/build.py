@@ -41,17 +41,18 @@ class CpuLevel:
     flags: tuple[str, ...]  # as compilers call them
 
 
-_AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "fma", "bmi2"})
+_AVX2 = frozenset({"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe"})
+_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}
 X86_NAMES = ("x86_64", "AMD64")  # what systems call the processors that the levels are of
-# Best first.
+# Best first. AVX-512 without VNNI has no 8-bit products that would be worth a level of its own.
 LEVELS = (
     CpuLevel(
         "avx512-vnni-bf16",
-        _AVX512 | {"avx512_vnni", "avx512_bf16"},
+        _AVX512 | {"avx512_bf16"},
         ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"),
     ),
-    CpuLevel("avx512-vnni", _AVX512 | {"avx512_vnni"}, ("-march=x86-64-v4", "-mavx512vnni")),
-    CpuLevel("avx512", _AVX512, ("-march=x86-64-v4",)),
+    CpuLevel("avx512-vnni", _AVX512, ("-march=x86-64-v4", "-mavx512vnni")),
+    CpuLevel("avx2", _AVX2, ("-march=x86-64-v3",)),
 )
 
 
@@ -70,7 +71,7 @@ def cpu_level(flags: frozenset[str]) -> CpuLevel:
     for level in LEVELS:
         if level.needs <= flags:
             return level
-    raise KernelsUnavailable("the processor has no AVX-512")
+    raise KernelsUnavailable("the processor has no AVX2")
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> Path:

@@ -8,25 +8,20 @@ from ctypes import byref, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 from baton.common.errors import EngineFailure
-from baton.engine.kernels.structs import (
-    KvType,
-    LinearStruct,
-    ModelStruct,
-    Scheme,
-    StepStruct,
-)
+from baton.engine.kernels.structs import LinearStruct, ModelStruct, StepStruct
 
 
 class KernelLibrary:
-    """A loaded library. Raises OSError when the file cannot be loaded."""
+    """A loaded library. Raises OSError when the file cannot be loaded.
+
+    It computes every scheme and every type of KV, whatever it was built for.
+    """
 
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
         for name, result, arguments in _SIGNATURES:
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
-        self.schemes = frozenset(s for s in Scheme if self._library.baton_schemes() >> s & 1)
-        self.kv_types = frozenset(t for t in KvType if self._library.baton_kv_types() >> t & 1)
 
     def weight_bytes(self, linear: LinearStruct) -> int:
         return int(self._library.baton_weight_bytes(byref(linear)))
@@ -72,9 +67,12 @@ class KernelLibrary:
         if self._library.baton_decoder_step(handle, byref(step)):
             raise EngineFailure("the kernels ran out of memory in a step")
 
-    def logits(self, handle: int, hidden: int, rows: int, logits: int, stride: int) -> None:
-        """Addresses: hidden [rows, hidden_size] -> logits [rows, stride], float32."""
-        if self._library.baton_decoder_logits(handle, hidden, rows, logits, stride):
+    def logits(
+        self, handle: int, hidden: int, rows: int, logits: int, stride: int, *, alone: bool
+    ) -> None:
+        """Addresses: hidden [rows, hidden_size] -> logits [rows, stride], float32. `alone`: by the
+        calling thread only."""
+        if self._library.baton_decoder_logits(handle, hidden, rows, logits, stride, alone):
             raise EngineFailure("the kernels ran out of memory at the head")
 
     def best(
@@ -86,8 +84,6 @@ class KernelLibrary:
 
 _LINEAR, _MODEL, _STEP = (ctypes.POINTER(kind) for kind in (LinearStruct, ModelStruct, StepStruct))
 _SIGNATURES = (
-    ("baton_schemes", c_int32, ()),
-    ("baton_kv_types", c_int32, ()),
     ("baton_weight_bytes", c_int64, (_LINEAR,)),
     ("baton_panels", c_int32, (_LINEAR,)),
     ("baton_pack", None, (_LINEAR, c_void_p, c_void_p, c_void_p, c_void_p, c_int32)),
@@ -97,5 +93,9 @@ _SIGNATURES = (
     ("baton_decoder_delete", None, (c_void_p,)),
     ("baton_decoder_step", c_int32, (c_void_p, _STEP)),
     ("baton_decoder_best", None, (c_void_p, c_void_p, c_int32, c_int64, c_void_p, c_void_p)),
-    ("baton_decoder_logits", c_int32, (c_void_p, c_void_p, c_int32, c_void_p, c_int64)),
+    (
+        "baton_decoder_logits",
+        c_int32,
+        (c_void_p, c_void_p, c_int32, c_void_p, c_int64, c_int32),
+    ),
 )

@@ -16,8 +16,7 @@ from baton.engine.kernels.build import (
     library_path,
 )
 from baton.engine.kernels.library import KernelLibrary
-from baton.engine.kernels.structs import KvType, Scheme
-from baton.engine.quant.kv import KvCacheDtype
+from baton.engine.kernels.structs import Scheme
 from baton.engine.quant.quantization import Quantization
 
 _log = get_log(__name__)
@@ -26,6 +25,7 @@ SCHEMES = {
     Quantization.NONE: Scheme.FLOAT32,
     Quantization.BF16: Scheme.BFLOAT16,
     Quantization.INT8: Scheme.INT8,
+    Quantization.INT4: Scheme.INT4,
     Quantization.INT8_WEIGHT_ONLY: Scheme.INT8_WEIGHT,
     Quantization.INT4_WEIGHT_ONLY: Scheme.INT4_WEIGHT,
 }
@@ -47,7 +47,6 @@ def choose_library(
     quantization: Quantization,
     cache_dir: Path | None = None,
     *,
-    kv: KvCacheDtype = KvCacheDtype.AUTO,
     experts: int = 0,
 ) -> KernelLibrary | None:
     """The library to compute with; None: torch computes, and the log says why.
@@ -57,18 +56,14 @@ def choose_library(
     if choice is Kernels.TORCH:
         return None
     try:
-        library = open_library(cache_dir or default_cache_dir(os.environ))
         if experts:
             raise KernelsUnavailable("there are none for a mixture of experts")
-        if SCHEMES.get(quantization) not in library.schemes:
-            raise KernelsUnavailable(f"there are none for {quantization.value} on this processor")
-        # auto is int8 with int8 weights only, whose kernels need the same instructions
-        if kv is KvCacheDtype.INT8 and KvType.INT8 not in library.kv_types:
-            raise KernelsUnavailable("there are none for int8 KV on this processor")
+        if quantization not in SCHEMES:
+            raise KernelsUnavailable(f"there are none for {quantization.value}")
+        return open_library(cache_dir or default_cache_dir(os.environ))
     except KernelsUnavailable as error:
         _log.info("kernels are not used", reason=error.message)
         return None
-    return library
 
 
 @cache  # a library is loaded once per process, and never unloaded

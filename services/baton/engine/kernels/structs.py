@@ -12,6 +12,7 @@ class Scheme(IntEnum):
     INT8 = 2
     INT8_WEIGHT = 3
     INT4_WEIGHT = 4
+    INT4 = 5
 
 
 class KvType(IntEnum):
@@ -88,4 +89,5 @@ class StepStruct(Structure):
         ("kv_type", c_int32),
         ("block_count", c_int32),
         ("block_size", c_int32),
+        ("alone", c_int32),
     )

@@ -10,7 +10,7 @@ from baton.engine.models.mlp import ExpertMlp, GatedMlp
 from baton.engine.quant.linear import Linear, make_linear
 from baton.engine.quant.quantization import Quantization
 from baton.engine.quant.schemes import head_scheme, narrow_embedding
-from baton.engine.weights.parts import EXPERT_PARTS, Part, WeightSource
+from baton.engine.weights.parts import ExpertPart, Part, WeightSource
 from baton.model.config import ModelConfig
 
 
@@ -77,16 +77,18 @@ class _Builder:
 
     def _mixture(self, index: int) -> ExpertMlp:
         config = self._config
-        gates, ups, downs = (self.fetch(part, index) for part in EXPERT_PARTS)
         return ExpertMlp(
             router=self.fetch(Part.ROUTER, index),
-            experts=tuple(
-                GatedMlp(self._linear(torch.cat((gate, up)), None), self._linear(down, None))
-                for gate, up, down in zip(gates, ups, downs, strict=True)
-            ),
+            experts=tuple(self._expert(index, expert) for expert in range(config.experts)),
             experts_per_token=config.experts_per_token,
             norm_topk_prob=config.norm_topk_prob,
         )
+
+    def _expert(self, index: int, expert: int) -> GatedMlp:
+        gate, up, down = (
+            torch.from_numpy(self._source.fetch_expert(part, index, expert)) for part in ExpertPart
+        )
+        return GatedMlp(self._linear(torch.cat((gate, up)), None), self._linear(down, None))
 
     def _qk_norm(self, index: int) -> torch.Tensor:
         """A weight per head, so that one call norms q and k: [heads + kv_heads, head_size]."""

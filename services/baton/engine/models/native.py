@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from baton.common.errors import EngineFailure
 from baton.engine.batch import BatchSlice
+from baton.engine.crewing import ROWS_MAX, Crewing
 from baton.engine.kernels.library import KernelLibrary
 from baton.engine.kernels.structs import KvType, StepStruct
 from baton.engine.kvcache import PagedKvCache
-from baton.engine.memory import CACHE_LINE_BYTES, aligned_rows
+from baton.engine.memory import CACHE_LINE_BYTES, RowSpace
 from baton.engine.models.packed import PackedModel
 from baton.engine.models.steps import BestTokens, HiddenRows, Rows, StepTime
 from baton.engine.rows import FlatRows, flat_rows
@@ -41,6 +42,8 @@ class NativeDecoder:
     ) -> None:
         self.config = config
         self._library, self._model = library, model
+        self._hidden, self._logits = RowSpace(), RowSpace()
+        self._crewing, self._alone = Crewing(), False
         self._seconds = (ctypes.c_double * len(StepTime._fields))()
         self._handle = library.new_decoder(model.struct, threads)
         weakref.finalize(self, library.delete_decoder, self._handle)
@@ -54,9 +57,11 @@ class NativeDecoder:
         """Raises EngineFailure for ids out of range; they are the caller's mistake."""
         rows = flat_rows(slices)
         self._check(rows, cache)
-        hidden = aligned_rows(len(rows.tokens), self.config.hidden_size)
+        hidden = self._hidden.rows(len(rows.tokens), self.config.hidden_size)
         arrays = (rows.tokens, rows.starts, rows.lengths, rows.tables, rows.table_offsets)
         tokens, starts, lengths, tables, offsets = (array.ctypes.data for array in arrays)
+        kv_tokens = int(rows.starts.sum()) + len(rows.tokens)
+        self._alone = self._crewing.alone(len(rows.tokens), kv_tokens)
         step = StepStruct(
             tokens=tokens,
             starts=starts,
@@ -71,8 +76,12 @@ class NativeDecoder:
             kv_type=KV_TYPES[cache.dtype],
             block_count=cache.block_count,
             block_size=cache.block_size,
+            alone=self._alone,
         )
+        before_s = sum(self._seconds)
         self._library.step(self._handle, step)
+        seconds = sum(self._seconds) - before_s
+        self._crewing.note(len(rows.tokens), kv_tokens, alone=self._alone, seconds=seconds)
         return HiddenRows(hidden, rows.firsts)
 
     def logits(self, hidden: Rows) -> Rows:
@@ -80,9 +89,14 @@ class NativeDecoder:
         hidden = np.ascontiguousarray(hidden)
         vocab = self.config.vocab_size
         stride = -(-vocab // LINE_FLOATS) * LINE_FLOATS + LINE_FLOATS
-        logits = aligned_rows(len(hidden), stride)
+        logits = self._logits.rows(len(hidden), stride)
         self._library.logits(
-            self._handle, hidden.ctypes.data, len(hidden), logits.ctypes.data, stride
+            self._handle,
+            hidden.ctypes.data,
+            len(hidden),
+            logits.ctypes.data,
+            stride,
+            alone=self._alone and len(hidden) <= ROWS_MAX,
         )
         return logits[:, :vocab]
 

@@ -182,7 +182,7 @@ class _Packer:
         linear = self._shape(outer, inner, paired=paired, head=head)
         columns = self._library.panels(linear) * PANEL
         linear.weights = self._arena.take(self._library.weight_bytes(linear))
-        if linear.scheme in (Scheme.INT8, Scheme.INT8_WEIGHT):
+        if linear.scheme in (Scheme.INT8, Scheme.INT8_WEIGHT, Scheme.INT4):
             linear.scales = self._keep(np.zeros(columns, np.float32))
         if linear.scheme == Scheme.INT8:
             linear.sums = self._keep(np.zeros(columns, np.int32))

@@ -52,11 +52,12 @@ class StepModel(Protocol):
     def config(self) -> ModelConfig: ...
 
     def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
-        """Writes the slices' KV into the cache; their own rows and earlier ones are read."""
+        """Writes the slices' KV into the cache; their own rows and earlier ones are read. The rows
+        are the caller's until the next call."""
         ...
 
     def logits(self, hidden: Rows) -> Rows:
-        """Final hidden rows [R, hidden] -> [R, vocab], the caller's to keep."""
+        """Final hidden rows [R, hidden] -> [R, vocab], the caller's until the next call."""
         ...
 
     def best(self, logits: Rows) -> BestTokens:

@@ -34,8 +34,8 @@ class Int8Linear:
         """weight [out, in], bias [out], float32. `kernel`: None takes what the machine has."""
         self._kernel = kernel_available() if kernel is None else kernel
         self._bias = bias
-        self._rotation = hadamard(math.gcd(weight.shape[1], ROTATED_CHANNELS))
-        weight = self._rotated(weight)
+        self._rotated = math.gcd(weight.shape[1], ROTATED_CHANNELS)
+        weight = rotated(weight, self._rotated)
         self._scales = weight.abs().amax(1).clamp_min_(SCALE_MIN).div_(LEVELS)  # [out]
         self._levels = (weight / self._scales[:, None]).round_().to(torch.int8)  # [out, in]
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
@@ -44,17 +44,13 @@ class Int8Linear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in] float32 -> [T, out] float32."""
-        x = self._rotated(x)
+        x = rotated(x, self._rotated)
         row_scales = x.abs().amax(1, keepdim=True).clamp_min_(SCALE_MIN).div_(LEVELS)  # [T, 1]
         levels = (x / row_scales).round_()
         product = self._fast(levels) if self._kernel else self._plain(levels)
         if self._bias is None:
             return product.mul_(row_scales)
         return torch.addcmul(self._bias, product, row_scales)
-
-    def _rotated(self, rows: torch.Tensor) -> torch.Tensor:
-        """[R, in] -> [R, in], each block of channels turned by the same orthogonal matrix."""
-        return (rows.reshape(-1, len(self._rotation)) @ self._rotation).view(rows.shape)
 
     def _fast(self, levels: torch.Tensor) -> torch.Tensor:
         """levels [T, in], whole numbers -> products in units of the rows' scales [T, out]."""
@@ -84,9 +80,16 @@ class Int8Linear:
         return total.float().mul_(self._scales)
 
 
-def hadamard(size: int) -> torch.Tensor:
-    """The orthogonal matrix [size, size] of equal magnitudes; `size` is a power of two."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
-    return matrix * math.pow(size, -0.5)
+def rotated(rows: torch.Tensor, size: int) -> torch.Tensor:
+    """[R, in] -> [R, in], each block of `size` channels turned by the orthogonal Hadamard matrix.
+
+    `size` is a power of two that divides the channels. By sums and differences in one order: a
+    product with the matrix would have other last bits for other numbers of rows.
+    """
+    turned, half = rows, 1
+    while half < size:
+        pairs = turned.reshape(len(rows), -1, 2, half)
+        first, second = pairs[:, :, 0], pairs[:, :, 1]
+        turned = torch.stack((first + second, first - second), dim=2)
+        half *= 2
+    return turned.reshape(rows.shape) * math.pow(size, -0.5)

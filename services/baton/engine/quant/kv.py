@@ -42,7 +42,7 @@ def kv_dtype_name(
     if quantization is Quantization.NONE:
         return str(KvCacheDtype.FLOAT32.value)
     fits = not _misfits(block_size, head_size)
-    in_8_bits = quantization is Quantization.INT8 and fits
+    in_8_bits = quantization in (Quantization.INT8, Quantization.INT4) and fits
     return str((KvCacheDtype.INT8 if in_8_bits else KvCacheDtype.BFLOAT16).value)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from baton.engine.quant.bf16 import Bf16Linear
+from baton.engine.quant.int4 import Int4Linear
 from baton.engine.quant.int4_weight_only import Int4WeightLinear
 from baton.engine.quant.int8 import Int8Linear
 from baton.engine.quant.int8_weight_only import Int8WeightLinear
@@ -46,6 +47,8 @@ def make_linear(
             return Bf16Linear(weight, bias)
         case Quantization.INT8:
             return Int8Linear(weight, bias)
+        case Quantization.INT4:
+            return Int4Linear(weight, bias)
         case Quantization.INT8_WEIGHT_ONLY:
             return Int8WeightLinear(weight, bias)
         case Quantization.INT4_WEIGHT_ONLY:

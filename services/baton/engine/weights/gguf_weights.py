@@ -1,12 +1,20 @@
 """The decoder's weights out of a GGUF file.
 
-Knows llama.cpp's tensor names and its order of rotary rows; knows nothing of block formats.
+Knows llama.cpp's tensor names, its order of rotary rows and how experts are stacked; knows nothing
+of block formats.
 """
 
-from baton.engine.weights.dequantize import dequantize
-from baton.engine.weights.parts import Floats, Part, check_shape, part_shape
+from baton.engine.weights.dequantize import Bytes, dequantize
+from baton.engine.weights.parts import (
+    ExpertPart,
+    Floats,
+    Part,
+    check_shape,
+    expert_shape,
+    part_shape,
+)
 from baton.model.config import ModelConfig
-from baton.model.gguf import GgufFile
+from baton.model.gguf import GgufFile, TensorEntry
 
 _NAMES = {
     Part.EMBEDDING: "token_embd.weight",
@@ -30,6 +38,12 @@ _NAMES = {
     Part.GATE_BIAS: "blk.{}.ffn_gate.bias",
     Part.UP_BIAS: "blk.{}.ffn_up.bias",
     Part.DOWN_BIAS: "blk.{}.ffn_down.bias",
+    Part.ROUTER: "blk.{}.ffn_gate_inp.weight",
+}
+_STACKS = {
+    ExpertPart.GATE: "blk.{}.ffn_gate_exps.weight",
+    ExpertPart.UP: "blk.{}.ffn_up_exps.weight",
+    ExpertPart.DOWN: "blk.{}.ffn_down_exps.weight",
 }
 # The converter interleaves the two rotary halves of each head for these architectures only.
 _INTERLEAVED_ARCHITECTURES = frozenset({"llama"})
@@ -49,13 +63,23 @@ class GgufWeights:
 
     def fetch(self, part: Part, layer: int | None = None) -> Floats:
         """The tensor in float32. Raises ModelFileError, naming file and tensor."""
-        name = _NAMES[part].format(layer)
-        packed = self._file.tensor_bytes(name)  # raises when it is missing
-        entry = self._file.tensors[name]
-        check_shape(self._file.name, name, entry.shape, part_shape(part, self._config))
+        entry, packed = self._packed(_NAMES[part].format(layer), part_shape(part, self._config))
         tensor = dequantize(packed, entry.type, entry.shape)
         heads = self._heads.get(part)
         return tensor if heads is None else deinterleave_rotary(tensor, heads)
+
+    def fetch_expert(self, part: ExpertPart, layer: int, expert: int) -> Floats:
+        """The matrix in float32, and nothing else of the stack. Raises ModelFileError."""
+        shape, experts = expert_shape(part, self._config), self._config.experts
+        entry, packed = self._packed(_STACKS[part].format(layer), (experts, *shape))
+        # blocks run within rows, so each expert is a stretch of whole ones
+        return dequantize(packed.reshape(experts, -1)[expert], entry.type, shape)
+
+    def _packed(self, name: str, shape: tuple[int, ...]) -> tuple[TensorEntry, Bytes]:
+        packed = self._file.tensor_bytes(name)  # raises when it is missing
+        entry = self._file.tensors[name]
+        check_shape(self._file.name, name, entry.shape, shape)
+        return entry, packed
 
 
 def deinterleave_rotary(rows: Floats, heads: int) -> Floats:

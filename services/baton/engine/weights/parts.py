@@ -40,13 +40,14 @@ class Part(Enum):
     UP_BIAS = auto()
     DOWN_BIAS = auto()
     ROUTER = auto()
-    EXPERTS_GATE = auto()
-    EXPERTS_UP = auto()
-    EXPERTS_DOWN = auto()
 
 
-EXPERT_PARTS = (Part.EXPERTS_GATE, Part.EXPERTS_UP, Part.EXPERTS_DOWN)
-"""Those of all experts of a layer, one after the other; single tensors in the files."""
+class ExpertPart(Enum):
+    """A weight of an expert: once per layer and expert."""
+
+    GATE = auto()
+    UP = auto()
+    DOWN = auto()
 
 
 class WeightSource(Protocol):
@@ -56,11 +57,14 @@ class WeightSource(Protocol):
         """An array of the caller's own, of `part_shape`. Raises ModelFileError."""
         ...
 
+    def fetch_expert(self, part: ExpertPart, layer: int, expert: int) -> Floats:
+        """The same for a mixture, of `expert_shape`."""
+        ...
+
 
 def part_shape(part: Part, config: ModelConfig) -> tuple[int, ...]:
-    """The shape of a part; matrices are [out, in], those of experts [experts, out, in]."""
+    """The shape of a part; matrices are [out, in]."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    experts, expert = config.experts, config.expert_intermediate_size
     q, kv = config.heads * config.head_size, config.kv_heads * config.head_size
     match part:
         case Part.EMBEDDING | Part.LM_HEAD:
@@ -84,13 +88,15 @@ def part_shape(part: Part, config: ModelConfig) -> tuple[int, ...]:
         case Part.GATE_BIAS | Part.UP_BIAS:
             return (inner,)
         case Part.ROUTER:
-            return (experts, hidden)
-        case Part.EXPERTS_GATE | Part.EXPERTS_UP:
-            return (experts, expert, hidden)
-        case Part.EXPERTS_DOWN:
-            return (experts, hidden, expert)
+            return (config.experts, hidden)
         case _:  # norms and biases as wide as the residual stream
             return (hidden,)
+
+
+def expert_shape(part: ExpertPart, config: ModelConfig) -> tuple[int, int]:
+    """[out, in] of an expert's matrix."""
+    hidden, inner = config.hidden_size, config.expert_intermediate_size
+    return (hidden, inner) if part is ExpertPart.DOWN else (inner, hidden)
 
 
 def check_shape(

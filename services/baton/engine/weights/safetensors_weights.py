@@ -3,16 +3,21 @@
 Knows transformers' tensor names; knows nothing of shards.
 """
 
-import numpy as np
-
 from baton.common.errors import ModelFileError
 from baton.engine.weights.dequantize import dequantize
-from baton.engine.weights.parts import EXPERT_PARTS, Floats, Part, check_shape, part_shape
+from baton.engine.weights.parts import (
+    ExpertPart,
+    Floats,
+    Part,
+    check_shape,
+    expert_shape,
+    part_shape,
+)
 from baton.model.config import ModelConfig
 from baton.model.ggml import GgmlType
 from baton.model.safetensors_index import SafetensorsFiles
 
-_NAMES = {
+TENSOR_NAMES = {
     Part.EMBEDDING: "model.embed_tokens.weight",
     Part.FINAL_NORM: "model.norm.weight",
     Part.LM_HEAD: "lm_head.weight",
@@ -35,9 +40,11 @@ _NAMES = {
     Part.UP_BIAS: "model.layers.{}.mlp.up_proj.bias",
     Part.DOWN_BIAS: "model.layers.{}.mlp.down_proj.bias",
     Part.ROUTER: "model.layers.{}.mlp.gate.weight",
-    Part.EXPERTS_GATE: "model.layers.{}.mlp.experts.{}.gate_proj.weight",
-    Part.EXPERTS_UP: "model.layers.{}.mlp.experts.{}.up_proj.weight",
-    Part.EXPERTS_DOWN: "model.layers.{}.mlp.experts.{}.down_proj.weight",
+}
+EXPERT_TENSOR_NAMES = {
+    ExpertPart.GATE: "model.layers.{}.mlp.experts.{}.gate_proj.weight",
+    ExpertPart.UP: "model.layers.{}.mlp.experts.{}.up_proj.weight",
+    ExpertPart.DOWN: "model.layers.{}.mlp.experts.{}.down_proj.weight",
 }
 # Plain floats lie in both formats alike.
 _PLAIN = {"F32": GgmlType.F32, "F16": GgmlType.F16, "BF16": GgmlType.BF16}
@@ -49,12 +56,11 @@ class SafetensorsWeights:
 
     def fetch(self, part: Part, layer: int | None = None) -> Floats:
         """The tensor in float32. Raises ModelFileError, naming file and tensor."""
-        shape, name = part_shape(part, self._config), _NAMES[part]
-        if part not in EXPERT_PARTS:
-            return self._tensor(name.format(layer), shape)
-        return np.stack(
-            [self._tensor(name.format(layer, expert), shape[1:]) for expert in range(shape[0])]
-        )
+        return self._tensor(TENSOR_NAMES[part].format(layer), part_shape(part, self._config))
+
+    def fetch_expert(self, part: ExpertPart, layer: int, expert: int) -> Floats:
+        name = EXPERT_TENSOR_NAMES[part].format(layer, expert)
+        return self._tensor(name, expert_shape(part, self._config))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Floats:
         entry = self._files.tensors.get(name)

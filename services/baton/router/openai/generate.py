@@ -7,8 +7,9 @@ Knows no HTTP and no JSON.
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from baton.engine.params import FinishReason, TokenSample
 from baton.router.detokenize import Detokenizer, TokenBytes
@@ -25,9 +26,8 @@ class Runs(Protocol):
     def run(self, work: Work) -> AsyncGenerator[Update, None]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one choice gained."""
+class Piece(msgspec.Struct, frozen=True):
+    """What one choice gained. One per update, so made in C as they are."""
 
     index: int
     text: str
@@ -37,7 +37,7 @@ class Piece:
     prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first piece, where asked
 
 
-async def generate(
+def generate(
     plan: Plan, runs: Runs, tokenizer: TokenBytes, *, plan_id: str, deadline_s: float
 ) -> AsyncGenerator[Piece, None]:
     """Pieces of all choices. Closing the generator cancels the work; an error of one choice ends
@@ -57,9 +57,7 @@ async def generate(
         )
         for choice in plan.choices
     ]
-    async with aclosing(choices[0] if len(choices) == 1 else _merged(choices)) as pieces:
-        async for piece in pieces:
-            yield piece
+    return choices[0] if len(choices) == 1 else _merged(choices)
 
 
 async def _pieces(
@@ -76,23 +74,23 @@ async def _pieces(
 
 def _piece(choice: Choice, detokenizer: Detokenizer, update: Update) -> Piece:
     samples, finish = update.tokens, update.finish
-    texts: list[str] = []
+    text = ""
     if choice.discard:
         samples, finish = (), FinishReason.LENGTH
     else:
         # The token that stopped the request (end of sequence, stop token) is no text.
         speaking = samples[:-1] if finish is FinishReason.STOP else samples
         for count, sample in enumerate(speaking, start=1):
-            texts.append(detokenizer.feed(sample.token_id))
+            text += detokenizer.feed(sample.token_id)
             if detokenizer.stopped:
                 samples, finish = samples[:count], FinishReason.STOP
                 break
         if finish is not None:
-            texts.append(detokenizer.finish())
+            text += detokenizer.finish()
             finish = FinishReason.STOP if detokenizer.stopped else finish
     return Piece(
         index=choice.index,
-        text="".join(texts),
+        text=text,
         samples=samples,
         finish=finish,
         cached_tokens=(update.cached_tokens or 0) if choice.first_of_prompt else 0,

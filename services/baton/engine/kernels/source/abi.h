@@ -11,7 +11,8 @@ enum Scheme : int32_t {
   kBfloat16 = 1,
   kInt8 = 2,
   kInt8Weight = 3,
-  kInt4Weight = 4
+  kInt4Weight = 4,
+  kInt4 = 5
 };
 enum KvType : int32_t { kKvFloat32 = 0, kKvBfloat16 = 1, kKvInt8 = 2 };
 enum Embedding : int32_t { kRowsFloat32 = 0, kRowsBfloat16 = 1, kFromHead = 2 };
@@ -22,9 +23,9 @@ constexpr int kPanel = 32;
 // One linear layer, packed. Panel-ordered arrays have kPanel entries per panel, zero past the end.
 struct Linear {
   // [panels][steps][kPanel][4 bytes]: int8 x 4, bfloat16 x 2 or float32; of the weight-only schemes
-  // as weight_only.h says
+  // as weight_only.h says, of int4 as int4.h does
   const uint8_t* weights;
-  const float* scales;     // int8, and int8 weights alone: per column, panel order
+  const float* scales;     // int8, int4, and int8 weights alone: per column, panel order
   const int32_t* sums;     // int8: 128 * sum of the column's levels, panel order
   const float* bias;       // panel order, or null
   int32_t scheme;
@@ -75,6 +76,7 @@ struct Step {
   int32_t kv_type;
   int32_t block_count;
   int32_t block_size;
+  int32_t alone;  // the calling thread computes it all
 };
 
 // What the time of a step goes to.

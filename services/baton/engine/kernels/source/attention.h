@@ -28,23 +28,21 @@ inline void merge_state(float* state, const float* later, int width) {
     std::memcpy(state, later, sizeof(float) * (kStateHead + width));
     return;
   }
-  const __m512 a = _mm512_set1_ps(state[0]), b = _mm512_set1_ps(later[0]);
-  const __m512 most = _mm512_max_ps(a, b);
-  const __m512 keep = exp2_ps(_mm512_sub_ps(a, most)), add = exp2_ps(_mm512_sub_ps(b, most));
-  state[0] = _mm512_cvtss_f32(most);
-  state[1] = state[1] * _mm512_cvtss_f32(keep) + later[1] * _mm512_cvtss_f32(add);
+  const Floats a = repeat(state[0]), b = repeat(later[0]);
+  const Floats most = larger(a, b);
+  const Floats keep = exp2_of(a - most), add = exp2_of(b - most);
+  state[0] = first_of(most);
+  state[1] = state[1] * first_of(keep) + later[1] * first_of(add);
   for (int i = kStateHead; i < kStateHead + width; i += kLanes) {
-    const __m512 scaled = _mm512_mul_ps(_mm512_load_ps(state + i), keep);
-    _mm512_store_ps(state + i, _mm512_fmadd_ps(_mm512_load_ps(later + i), add, scaled));
+    store_floats(state + i, fused(load_floats(later + i), add, load_floats(state + i) * keep));
   }
 }
 
 // The weighted mean of a finished state.
 inline void write_mean(const float* state, float* out, int head_size) {
-  const __m512 share = _mm512_set1_ps(1.0f / state[1]);
+  const Floats share = repeat(1.0f / state[1]);
   for (int i = 0; i < head_size; i += kLanes) {
-    _mm512_mask_storeu_ps(out + i, first_lanes(head_size - i),
-                          _mm512_mul_ps(_mm512_load_ps(state + kStateHead + i), share));
+    store_floats(out + i, load_floats(state + kStateHead + i) * share, head_size - i);
   }
 }
 
@@ -111,7 +109,6 @@ struct Rows {
 
   void attend_levels_of(int begin, int end, float* states, float* space,
                         const Upcoming& upcoming) const {
-#ifdef __AVX512VNNI__
     const int pairs = count * group;
     const QueryLevels queries(space, pairs);
     for (int i = 0; i < pairs; ++i) {
@@ -142,10 +139,8 @@ struct Rows {
         }
       }
     }
-#endif
   }
 
-#ifdef __AVX512VNNI__
   template <int Count>
   void attend_level_pairs(const Int8Tile4& tile, const Int8Tile4& ahead, const QueryLevels& queries,
                           int tile_first, int i, float* states) const {
@@ -153,14 +148,13 @@ struct Rows {
     bool seen = false;
     for (int r = 0; r < Count; ++r) {
       place_row(rows, r, tile_first, i, states);
-      rows.levels[r] = queries.levels + static_cast<size_t>(i + r) * kv.keys.head_size;
+      rows.quads[r] = queries.of(i + r, kv.keys.head_size);
       rows.scales[r] = queries.scales[i + r];
-      rows.offsets[r] = queries.offsets[i + r];
+      rows.excesses[r] = queries.excesses[i + r];
       seen |= rows.sees(r);
     }
     if (seen) attend_levels(tile, ahead, kv.keys.int8_block(), rows);
   }
-#endif
 
   // Row `r` of a tile that begins at `tile_first` is pair i + r.
   template <class TileRows>
@@ -175,8 +169,8 @@ struct Rows {
 
   template <class Vector>
   void attend_tile(const KeyTile& tile, int pairs, float* states) const {
-    for (int i = 0; i < pairs; i += 4) {
-      switch (std::min(4, pairs - i)) {
+    for (int i = 0; i < pairs; i += kFloatRows) {
+      switch (std::min(kFloatRows, pairs - i)) {
         case 4: attend_pairs<Vector, 4>(tile, i, states); break;
         case 3: attend_pairs<Vector, 3>(tile, i, states); break;
         case 2: attend_pairs<Vector, 2>(tile, i, states); break;

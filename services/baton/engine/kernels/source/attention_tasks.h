@@ -26,8 +26,10 @@ class AttentionTasks {
     state_size_ = kStateHead + width_;
     blocks_.clear();
     merges_.clear();
+    first_blocks_.clear();
     const int rows_max = std::max(1, kBlockPairs / group_);
     for (int s = 0, row = 0; s < step.sequences; row += step.lengths[s++]) {
+      first_blocks_.push_back(static_cast<int>(blocks_.size()));
       // the last rows see the most keys and go first
       for (int block = (step.lengths[s] - 1) / rows_max; block >= 0; --block) {
         const int first = block * rows_max;
@@ -35,6 +37,7 @@ class AttentionTasks {
         blocks_.push_back({s, row + first, step.starts[s] + first, count, kWhole, 0});
       }
     }
+    first_blocks_.push_back(static_cast<int>(blocks_.size()));
     // all key heads of a token lie side by side: together they are read from memory best
     heads_together_ = kv_heads_;
     if (count() >= kTasksPerThread * threads) return;
@@ -43,6 +46,8 @@ class AttentionTasks {
   }
 
   int count() const { return static_cast<int>(blocks_.size()) * kv_heads_ / heads_together_; }
+  // The first task of a sequence, or behind the last one's; while nothing is to be merged.
+  int first_of(int sequence) const { return first_blocks_[sequence] * kv_heads_ / heads_together_; }
   int merge_count() const { return static_cast<int>(merges_.size()); }
 
   // Computes one task. q [rows][heads][width]; out [rows][heads][head_size].
@@ -158,6 +163,7 @@ class AttentionTasks {
   int group_ = 1, kv_heads_ = 1, heads_together_ = 1, width_ = 0;
   size_t state_size_ = 0;
   std::vector<Block> blocks_;
+  std::vector<int> first_blocks_;  // [sequences + 1]
   std::vector<Merge> merges_;
   Buffer<float> parts_;
 };

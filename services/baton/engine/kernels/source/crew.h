@@ -10,6 +10,7 @@
 #include <atomic>
 #include <functional>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "buffer.h"
@@ -42,12 +43,20 @@ class Crew {
     const bool caller;       // the thread that called run
 
     // The task function is called once per index below `tasks`, by whichever thread is free;
-    // returns when all are done. What it reads of earlier phases is complete.
+    // returns when all are done. What it reads of earlier phases is complete. A function of two
+    // indices hears this thread's next task too, if it is known yet: -1 where not.
     template <class Task>
     void share(int tasks, const Task& task) {
       Phase& phase = crew_.phases_[phase_++];
-      for (int i; (i = phase.next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
-        task(i);
+      for (int i = phase.take(), next; i < tasks; i = next < 0 ? phase.take() : next) {
+        next = -1;
+        if constexpr (std::is_invocable_v<const Task&, int, int>) {
+          // near the end, what is left is for who comes first
+          if (i + 2 * crew_.size_ < tasks) next = phase.take();
+          task(i, next);
+        } else {
+          task(i);
+        }
         if (phase.done.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks) {
           phase.done.notify_all();
         }
@@ -64,16 +73,17 @@ class Crew {
 
   int size() const { return size_; }
 
-  // Runs `job` on this thread and on every other that comes in time.
-  void run(const std::function<void(Member&)>& job) {
+  // Runs `job` on this thread and on every other that comes in time; `alone`: the others sleep on.
+  void run(const std::function<void(Member&)>& job, bool alone = false) {
     for (Phase& phase : phases_) {
       phase.next.store(0, std::memory_order_relaxed);
       phase.done.store(0, std::memory_order_relaxed);
     }
+    Member member(*this, scratch_, true);
+    if (alone) return job(member);
     job_ = &job;
     const int run = runs_.fetch_add(1) + 1;
     runs_.notify_all();
-    Member member(*this, scratch_, true);
     job(member);
     ended_.store(run);
     for (int inside; (inside = inside_.load()) != 0;) await_change(inside_, inside);
@@ -83,6 +93,8 @@ class Crew {
   struct alignas(64) Phase {
     std::atomic<int> next{0};  // the first task nobody has taken
     std::atomic<int> done{0};
+
+    int take() { return next.fetch_add(1, std::memory_order_relaxed); }
   };
 
   void work() {

@@ -1,45 +1,44 @@
-// The whole decoder, all layers in one call: what each thread does between the meetings.
+// The whole decoder, all layers in one call: how a step is divided among the threads. The fewer
+// rows, the finer: sequences, blocks of rows, panels of each layer. The result is the same.
 #pragma once
 
-#include <chrono>
-
 #include "attention_tasks.h"
-#include "crew.h"
-#include "pack.h"
-#include "rows.h"
+#include "step_rows.h"
 
 namespace baton {
 
 class Decoder {
  public:
   Decoder(const Model& model, int threads)
-      : model_(model), crew_(threads, kLayerPhases * model.layer_count + kOtherPhases), half_(model.head_size / 2),
-        width_(round_up(model.head_size, kLanes)) {}
+      : model_(model), crew_(threads, kLayerPhases * model.layer_count + kOtherPhases),
+        rows_(model) {}
 
   void step(const Step& step) {
-    reserve(step);
+    rows_.reserve(step);
     attention_.plan(model_, step, crew_.size());
+    const int threads = step.alone ? 1 : crew_.size();
+    const bool few = step.rows < kBlockRowsMin * threads;
+    groups_.clear();
+    if (threads > 1 && !few && attention_.merge_count() == 0) plan_groups(step, threads);
     crew_.run([&](Crew::Member& member) {
       Clock clock(member.caller ? step.seconds : nullptr);
-      embed(member, step);
-      for (int i = 0; i < model_.layer_count; ++i) layer(member, step, i, clock);
-      member.share(step.rows, [&](int row) {
-        rms_norm(x(row), model_.final_norm, model_.hidden_size, model_.norm_epsilon,
-                 step.hidden + static_cast<size_t>(row) * model_.hidden_size);
-      });
-      clock.spent(kPartRest);
-    });
+      if (!groups_.empty()) {
+        member.share(threads, [&](int i) { compute_group(member, step, groups_[i], clock); });
+        clock.spent(kPartRest);
+      } else if (few) {
+        compute_panels(member, step, clock);
+      } else {
+        compute_blocks(member, step, threads, clock);
+      }
+    }, step.alone != 0);
   }
 
   // hidden [rows][hidden_size] -> out [rows][stride], vocab_size of each row written
-  void logits(const float* hidden, int rows, float* out, size_t stride) {
-    const Linear& head = model_.head;
-    prepared_.reserve(static_cast<size_t>(rows) * prepared_bytes(head));
-    scales_.reserve(rows);
+  void logits(const float* hidden, int rows, float* out, size_t stride, bool alone) {
+    rows_.reserve_prepared(rows);
     crew_.run([&](Crew::Member& member) {
-      prepare(member, head, rows, hidden, model_.hidden_size);
-      multiply(member, head, rows, out, stride, Target::kStore);
-    });
+      rows_.logits(AllHands{member, rows}, hidden, out, stride);
+    }, alone);
   }
 
   // logits [rows][stride] -> [rows] each
@@ -49,166 +48,99 @@ class Decoder {
         const Best found = best_of(logits + row * stride, model_.vocab_size);
         token_ids[row] = found.index, finite[row] = found.finite;
       });
-    });
+    }, rows == 1);
   }
 
  private:
-  static constexpr int kLayerPhases = 11;  // calls of share in `layer`
-  static constexpr int kOtherPhases = 2;   // and in `step`, `logits` or `best`
+  static constexpr int kLayerPhases = 11;  // calls of share per layer, at most
+  static constexpr int kOtherPhases = 2;   // and besides, in a run
+  // Rows that a thread computes by itself: with fewer, reading each panel once for all of them is
+  // worth the meetings; with more, they leave the second cache.
+  static constexpr int kBlockRowsMin = 48, kBlockRowsMax = 128;
+  static constexpr double kUnevenMax = 1.1;  // rows of the largest group, to those of all alike
 
-  // Adds the time since it was last asked to one part of the step; one thread's does.
-  class Clock {
-   public:
-    explicit Clock(double* seconds) : seconds_(seconds) {
-      if (seconds_ != nullptr) last_ = std::chrono::steady_clock::now();
-    }
-    void spent(Part part) {
-      if (seconds_ == nullptr) return;
-      const auto now = std::chrono::steady_clock::now();
-      seconds_[part] += std::chrono::duration<double>(now - last_).count();
-      last_ = now;
-    }
-
-   private:
-    double* seconds_;
-    std::chrono::steady_clock::time_point last_;
+  struct Group {
+    int first, end;  // sequences
+    Block rows;
   };
 
-  float* x(int row) const { return x_.data() + static_cast<size_t>(row) * model_.hidden_size; }
-  int qkv_size() const { return (model_.heads + 2 * model_.kv_heads) * model_.head_size; }
-  int attended_size() const { return model_.heads * model_.head_size; }
+  static int blocks_of(int rows) { return (rows + kBlockRowsMax - 1) / kBlockRowsMax; }
 
-  void reserve(const Step& step) {
-    const size_t rows = step.rows;
-    x_.reserve(rows * model_.hidden_size + kLanes);
-    wide_.reserve(rows * std::max(qkv_size(), model_.mlp_size) + kLanes);
-    attended_.reserve(rows * attended_size() + kLanes);
-    const size_t q_floats = rows * model_.heads * width_;
-    std::memset(q_.reserve(q_floats), 0, sizeof(float) * q_floats);
-    angles_.reserve(rows * 2 * half_);
-    places_.reserve(rows * 2);
-    const Layer& layer = model_.layers[0];
-    const int bytes = std::max({prepared_bytes(layer.qkv), prepared_bytes(layer.output),
-                                prepared_bytes(layer.down)});
-    prepared_.reserve(rows * bytes);
-    scales_.reserve(rows);
-    for (int s = 0, row = 0; s < step.sequences; ++s) {
-      for (int i = 0; i < step.lengths[s]; ++i, ++row) {
-        places_.data()[2 * row] = s;
-        places_.data()[2 * row + 1] = step.starts[s] + i;
+  // Sequences divided among the threads, if each gets about as many rows.
+  void plan_groups(const Step& step, int threads) {
+    Group group{0, 0, {0, 0}};
+    for (int i = 1; i <= threads; ++i) {
+      group = {group.end, group.end, {group.rows.end, group.rows.end}};
+      const int64_t border = int64_t(step.rows) * i / threads;
+      while (group.end < step.sequences && group.rows.end + step.lengths[group.end] / 2 < border) {
+        group.rows.end += step.lengths[group.end++];
       }
+      groups_.push_back(group);
+      if (group.rows.count() * threads > kUnevenMax * step.rows) return groups_.clear();
     }
   }
 
-  void embed(Crew::Member& member, const Step& step) {
-    member.share(step.rows, [&](int row) {
-      float* angles = angles_.data() + static_cast<size_t>(row) * 2 * half_;
-      rotary_angles(places_.data()[2 * row + 1], model_.frequencies, half_, angles, angles + half_);
-      embed_row(step.tokens[row], x(row));
-    });
-  }
-
-  void embed_row(int token, float* out) const {
-    const int size = model_.hidden_size;
-    if (model_.embedding_kind == kFromHead) {
-      unpack_row(model_.head, token, out);
-    } else if (model_.embedding_kind == kRowsFloat32) {
-      const auto* table = static_cast<const float*>(model_.embedding);
-      std::memcpy(out, table + static_cast<size_t>(token) * size, sizeof(float) * size);
-    } else {
-      const auto* halves =
-          static_cast<const uint16_t*>(model_.embedding) + static_cast<size_t>(token) * size;
-      for (int i = 0; i < size; i += kLanes) {
-        const __mmask16 mask = first_lanes(size - i);
-        _mm512_mask_storeu_ps(out + i, mask,
-                              widen_bf16(_mm256_maskz_loadu_epi16(mask, halves + i)));
-      }
+  // A thread's sequences, all the way: it meets nobody.
+  void compute_group(Crew::Member& member, const Step& step, const Group& group, Clock& clock) {
+    const int blocks = blocks_of(group.rows.count());
+    const auto each = [&](const auto& task) {
+      for (int i = 0; i < blocks; ++i) task(OneHand{member, group.rows.part(i, blocks)});
+    };
+    each([&](const OneHand& hand) { rows_.begin(hand, step, clock); });
+    const int first = attention_.first_of(group.first), end = attention_.first_of(group.end);
+    for (int i = 0; i < model_.layer_count; ++i) {
+      for (int task = first; task < end; ++task) attend(member, step, i, task);
+      clock.spent(kPartAttention);
+      each([&](const OneHand& hand) { rows_.go_on(hand, step, i, clock); });
     }
   }
 
-  void layer(Crew::Member& member, const Step& step, int index, Clock& clock) {
-    const Layer& layer = model_.layers[index];
-    const KvLayer kv = kv_layer(model_, step, index);
-    prepare_normed(member, layer.qkv, step.rows, layer.attention_norm);
-    clock.spent(kPartRest);
-    multiply(member, layer.qkv, step.rows, wide_.data(), qkv_size(), Target::kStore);
-    clock.spent(kPartLinear);
-    split_heads(member, step, layer, kv);
-    clock.spent(kPartRest);
-    attend(member, step, layer, kv);
+  // Blocks of rows, each by one thread from attention to attention, where all meet: twice a layer.
+  void compute_blocks(Crew::Member& member, const Step& step, int threads, Clock& clock) {
+    const int blocks = round_up(blocks_of(step.rows), threads);
+    const auto each = [&](const auto& task) {
+      member.share(blocks, [&](int i) {
+        task(OneHand{member, Block{0, step.rows}.part(i, blocks)});
+      });
+    };
+    each([&](const OneHand& hand) { rows_.begin(hand, step, clock); });
+    for (int i = 0; i < model_.layer_count; ++i) {
+      attend_all(member, step, i, clock);
+      each([&](const OneHand& hand) { rows_.go_on(hand, step, i, clock); });
+    }
+  }
+
+  // All rows at once, panel by panel: ten meetings a layer.
+  void compute_panels(Crew::Member& member, const Step& step, Clock& clock) {
+    const AllHands hands{member, step.rows};
+    rows_.begin(hands, step, clock);
+    for (int i = 0; i < model_.layer_count; ++i) {
+      attend_all(member, step, i, clock);
+      rows_.go_on(hands, step, i, clock);
+    }
+  }
+
+  void attend_all(Crew::Member& member, const Step& step, int layer, Clock& clock) {
+    member.share(attention_.count(), [&](int task) { attend(member, step, layer, task); });
+    if (attention_.merge_count() > 0) {
+      member.share(attention_.merge_count(), [&](int index) {
+        attention_.merge(index, model_.head_size, rows_.attended());
+      });
+    }
     clock.spent(kPartAttention);
-    prepare(member, layer.output, step.rows, attended_.data(), attended_size());
-    clock.spent(kPartRest);
-    multiply(member, layer.output, step.rows, x_.data(), model_.hidden_size, Target::kAdd);
-    clock.spent(kPartLinear);
-    prepare_normed(member, layer.gate_up, step.rows, layer.mlp_norm);
-    clock.spent(kPartRest);
-    multiply(member, layer.gate_up, step.rows, wide_.data(), model_.mlp_size, Target::kStore);
-    clock.spent(kPartLinear);
-    prepare(member, layer.down, step.rows, wide_.data(), model_.mlp_size);
-    clock.spent(kPartRest);
-    multiply(member, layer.down, step.rows, x_.data(), model_.hidden_size, Target::kAdd);
-    clock.spent(kPartLinear);
   }
 
-  void prepare_row(const Linear& linear, float* row, int index) {
-    Preparation{linear}.row(row, prepared_.data() + index * size_t(prepared_bytes(linear)),
-                            scales_.data() + index);
-  }
-
-  void prepare(Crew::Member& member, const Linear& linear, int rows, const float* in, int stride) {
-    float* scratch = member.scratch.reserve(round_up(linear.inner, 64));
-    member.share(rows, [&](int row) {
-      std::memcpy(scratch, in + static_cast<size_t>(row) * stride, sizeof(float) * linear.inner);
-      prepare_row(linear, scratch, row);
-    });
-  }
-
-  void prepare_normed(Crew::Member& member, const Linear& linear, int rows, const float* weight) {
-    float* scratch = member.scratch.reserve(round_up(linear.inner, 64));
-    member.share(rows, [&](int row) {
-      rms_norm(x(row), weight, model_.hidden_size, model_.norm_epsilon, scratch);
-      prepare_row(linear, scratch, row);
-    });
-  }
-
-  void multiply(Crew::Member& member, const Linear& linear, int rows, float* out, size_t stride,
-                Target target) {
-    const Prepared in{prepared_.data(), linear.scheme == kInt8 ? scales_.data() : nullptr,
-                      size_t(prepared_bytes(linear))};
-    float* scratch = member.scratch.reserve(panel_scratch(linear));
-    const LinearTasks tasks(linear, in, Output{out, stride, target}, rows, scratch);
-    member.share(tasks.count(), tasks);
-  }
-
-  void split_heads(Crew::Member& member, const Step& step, const Layer& layer, const KvLayer& kv) {
-    const HeadSplit split{model_, layer, kv};
-    member.share(step.rows, [&](int row) {
-      const float* angles = angles_.data() + static_cast<size_t>(row) * 2 * half_;
-      const int* place = places_.data() + 2 * row;
-      split.row(wide_.data() + static_cast<size_t>(row) * qkv_size(), angles, angles + half_,
-                step.tables + step.table_offsets[place[0]], place[1],
-                q_.data() + static_cast<size_t>(row) * model_.heads * width_);
-    });
-  }
-
-  void attend(Crew::Member& member, const Step& step, const Layer& layer, const KvLayer& kv) {
-    member.share(attention_.count(), [&](int task) {
-      attention_.attend(task, step, kv, layer.window, q_.data(), attended_.data(), member.scratch);
-    });
-    if (attention_.merge_count() == 0) return;
-    member.share(attention_.merge_count(), [&](int index) {
-      attention_.merge(index, model_.head_size, attended_.data());
-    });
+  void attend(Crew::Member& member, const Step& step, int layer, int task) {
+    const KvLayer kv = kv_layer(model_, step, layer);
+    attention_.attend(task, step, kv, model_.layers[layer].window, rows_.q(), rows_.attended(),
+                      member.scratch);
   }
 
   const Model model_;
   Crew crew_;
-  const int half_, width_;
+  StepRows rows_;
   AttentionTasks attention_;
-  Buffer<float> x_, wide_, attended_, q_, angles_, scales_;
-  Buffer<int> places_;
-  Buffer<uint8_t> prepared_;
+  std::vector<Group> groups_;
 };
 
 }  // namespace baton

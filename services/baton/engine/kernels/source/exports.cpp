@@ -12,24 +12,6 @@ constexpr int kPhases = 2;  // of the calls below that are one run each
 
 extern "C" {
 
-// Bit s is set where this build has the instructions of scheme s.
-int32_t baton_schemes() {
-  int32_t schemes = 0;
-  for (const int scheme : {kFloat32, kBfloat16, kInt8, kInt8Weight, kInt4Weight}) {
-    if (tile_for(scheme, 1) != nullptr) schemes |= 1 << scheme;
-  }
-  return schemes;
-}
-
-// Bit t is set where this build has the instructions for a cache of type t.
-int32_t baton_kv_types() {
-  int32_t types = 1 << kKvFloat32 | 1 << kKvBfloat16;
-#ifdef __AVX512VNNI__
-  types |= 1 << kKvInt8;
-#endif
-  return types;
-}
-
 int64_t baton_weight_bytes(const Linear* linear) {
   return static_cast<int64_t>(panel_count(*linear) * panel_bytes(*linear));
 }
@@ -57,9 +39,8 @@ void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t ad
   scales.reserve(rows);
   copy.reserve(round_up(linear->inner, 64));
   for (int row = 0; row < rows; ++row) {
-    std::memcpy(copy.data(), x + static_cast<size_t>(row) * linear->inner,
-                sizeof(float) * linear->inner);
-    Preparation{*linear}.row(copy.data(), prepared.data() + row * stride, scales.data() + row);
+    Preparation{*linear}.row(x + static_cast<size_t>(row) * linear->inner, copy.data(),
+                             prepared.data() + row * stride, scales.data() + row);
   }
   const Target target = add ? Target::kAdd : Target::kStore;
   const Prepared in{prepared.data(), scales.data(), stride};
@@ -109,9 +90,9 @@ int32_t baton_decoder_step(void* decoder, const Step* step) {
 }
 
 int32_t baton_decoder_logits(void* decoder, const float* hidden, int32_t rows, float* logits,
-                             int64_t stride) {
+                             int64_t stride, int32_t alone) {
   try {
-    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits, stride);
+    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits, stride, alone != 0);
     return 0;
   } catch (const std::bad_alloc&) {
     return 1;

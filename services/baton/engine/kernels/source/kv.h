@@ -59,12 +59,11 @@ struct KvSide {
   // Float types: puts a vector where `at` says.
   void store(uint8_t* place, const float* x) const {
     for (int i = 0; i < head_size; i += kLanes) {
-      const __mmask16 mask = first_lanes(head_size - i);
-      const __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
+      const Floats v = load_floats(x + i, head_size - i);
       if (kv_type == kKvFloat32) {
-        _mm512_mask_storeu_ps(reinterpret_cast<float*>(place) + i, mask, v);
+        store_floats(reinterpret_cast<float*>(place) + i, v, head_size - i);
       } else {
-        _mm256_mask_storeu_epi16(place + 2 * i, mask, narrow_bf16(v));
+        store_bf16(place + 2 * i, v, head_size - i);
       }
     }
   }
@@ -72,12 +71,10 @@ struct KvSide {
   // Float types: copies a vector to `out` as whole vectors of floats, zero past its end.
   void load(const uint8_t* place, float* out) const {
     for (int i = 0; i < head_size; i += kLanes) {
-      const __mmask16 mask = first_lanes(head_size - i);
-      const __m512 v =
-          kv_type == kKvFloat32
-              ? _mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(place) + i)
-              : widen_bf16(_mm256_maskz_loadu_epi16(mask, place + 2 * i));
-      _mm512_store_ps(out + i, v);
+      store_floats(out + i, kv_type == kKvFloat32
+                                ? load_floats(reinterpret_cast<const float*>(place) + i,
+                                              head_size - i)
+                                : load_bf16(place + 2 * i, head_size - i));
     }
   }
 };

@@ -30,7 +30,7 @@ struct Int8Block {
     const float most = scale_of(side, head, slot, x);
     uint8_t* out = levels(side, head) + 4 * slot;
     for (int i = 0; i < head_size; i += kLanes) {
-      const __m128i bytes = _mm_xor_si128(levels_of(x + i, most), _mm_set1_epi8(-128));
+      const __m128i bytes = _mm_xor_si128(levels_of(load_floats(x + i), most), _mm_set1_epi8(-128));
       alignas(16) uint32_t quads[4];
       _mm_store_si128(reinterpret_cast<__m128i*>(quads), bytes);
       for (int j = 0; j < 4; ++j, out += 4 * block_size) std::memcpy(out, quads + j, 4);
@@ -41,10 +41,8 @@ struct Int8Block {
   void store_value(uint8_t* side, int head, int slot, const float* x) const {
     const float most = scale_of(side, head, slot, x);
     uint8_t* out = levels(side, head) + static_cast<size_t>(slot / 2) * 2 * head_size;
-    const __mmask32 own = slot % 2 ? 0xaaaaaaaa : 0x55555555;
     for (int i = 0; i < head_size; i += kLanes) {
-      const __m256i words = _mm256_cvtepu8_epi16(levels_of(x + i, most));
-      _mm256_mask_storeu_epi8(out + 2 * i, own, slot % 2 ? _mm256_slli_epi16(words, 8) : words);
+      store_every_second(out + slot % 2 + 2 * i, levels_of(load_floats(x + i), most));
     }
   }
 
@@ -52,13 +50,8 @@ struct Int8Block {
   // Stores the scale; a vector with NaN gets the scale NaN, so that what reads it is NaN.
   float scale_of(uint8_t* side, int head, int slot, const float* x) const {
     const float most = largest_magnitude(x, head_size);
-    scales(side, head)[slot] = most / 127.0f;
+    scales(side, head)[slot] = most / kLevels;
     return most;
-  }
-
-  static __m128i levels_of(const float* x, float most) {
-    const __m512 factor = _mm512_set1_ps(127.0f / most);
-    return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), factor)));
   }
 };
 

@@ -28,27 +28,23 @@ inline int source_row(const Linear& linear, int panel, int index) {
 inline void pack_int8_column(float* x, const Linear& linear, uint8_t* out, float* scale,
                              int32_t* sum) {
   const int count = linear.inner;
-  rotate(x, count, linear.rotated);
-  float most = 1e-30f;
-  for (int i = 0; i < count; ++i) most = std::max(most, std::fabs(x[i]));
-  *scale = most / 127.0f;
+  const float most = rotate(x, count, linear.rotated, x);
+  *scale = most / kLevels;
   int32_t total = 0;
   for (int i = 0; i < count; ++i) {
-    const auto level = static_cast<int8_t>(std::nearbyintf(x[i] * (127.0f / most)));
+    const auto level = static_cast<int8_t>(std::nearbyintf(x[i] * (kLevels / most)));
     total += level;
-    out[i / 4 * kPanelStepBytes + i % 4] = static_cast<uint8_t>(level);
+    out[i / kInt8Inputs * kStepBytes + i % kInt8Inputs] = static_cast<uint8_t>(level);
   }
   *sum = 128 * total;
 }
 
 inline void pack_bf16_column(const float* x, int count, uint8_t* out) {
   for (int i = 0; i < count; i += kLanes) {
-    const __mmask16 mask = first_lanes(count - i);
-    uint16_t narrow[kLanes];
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(narrow),
-                        narrow_bf16(_mm512_maskz_loadu_ps(mask, x + i)));
+    uint8_t narrow[2 * kLanes];
+    store_bf16(narrow, load_floats(x + i, count - i));
     for (int j = i; j < std::min(i + kLanes, count); ++j) {
-      std::memcpy(out + j / 2 * kPanelStepBytes + j % 2 * 2, narrow + (j - i), 2);
+      std::memcpy(out + j / 2 * kStepBytes + j % 2 * 2, narrow + 2 * (j - i), 2);
     }
   }
 }
@@ -58,10 +54,10 @@ inline void pack_int8_weight_column(const float* x, int count, int index, uint8_
                                     float* scale) {
   float most = 1e-30f;
   for (int i = 0; i < count; ++i) most = std::max(most, std::fabs(x[i]));
-  *scale = most / 127.0f;
+  *scale = most / kLevels;
   for (int i = 0; i < count; ++i) {
     const auto level = static_cast<int8_t>(std::nearbyintf(x[i] / *scale));
-    panel[i / 2 * kInt8StepBytes + index * 2 + i % 2] = static_cast<uint8_t>(level);
+    panel[i / 2 * kLevelStepBytes + index * 2 + i % 2] = static_cast<uint8_t>(level);
   }
 }
 
@@ -81,10 +77,13 @@ struct Grid {
     return static_cast<int>(std::min(std::max(steps, 0.0f), float(kLevelMax)));
   }
 
+  // What the nearest level stands for.
+  float value(float x) const { return static_cast<float>(level(x)) * scale + minimum; }
+
   float error(const float* x, int count) const {
     float sum = 0.0f;
     for (int i = 0; i < count; ++i) {
-      const float off = static_cast<float>(level(x[i])) * scale + minimum - x[i];
+      const float off = value(x[i]) - x[i];
       sum += off * off;
     }
     return sum;
@@ -117,10 +116,47 @@ inline void pack_int4_column(const float* x, int count, int index, uint8_t* pane
   }
 }
 
+// Where one of eight numbers lies in four bytes: see `widen_numbers`.
+struct Number {
+  int byte, shift;
+
+  explicit Number(int input)
+      : byte(input % 4 / 2 * 2 + input / 4), shift(input % 2 * 4) {}
+};
+
+// Numbers, steps and starts of a column in a panel of int4.
+inline void pack_int4_level_column(const float* x, const Linear& linear, int index, uint8_t* panel,
+                                   float* scale) {
+  std::vector<Grid> grids;
+  float most = 1e-30f;
+  for (int first = 0; first < linear.inner; first += kGroupInputs) {
+    const int count = std::min(kGroupInputs, linear.inner - first);
+    const Grid& grid = grids.emplace_back(grid_of(x + first, count));
+    for (int i = first; i < first + count; ++i) most = std::max(most, std::fabs(grid.value(x[i])));
+  }
+  *scale = most / kLevels;
+  const float parts = kLevelPart * kLevels / most;
+  uint8_t* group = panel + index / kLanes * int4_half_bytes(linear) + index % kLanes * 4;
+  for (size_t g = 0; g < grids.size(); ++g, group += kGroupVectors * kVectorBytes) {
+    const auto step = static_cast<int16_t>(std::nearbyintf(grids[g].scale * parts));
+    const auto start = static_cast<uint16_t>(
+        static_cast<int>(std::nearbyintf(grids[g].minimum * parts)) + kLevelPart / 2 +
+        kLevelOffset * kLevelPart);
+    std::memcpy(group, &step, 2);
+    std::memcpy(group + 2, &start, 2);
+    const int first = static_cast<int>(g) * kGroupInputs;
+    for (int i = 0; i < std::min(kGroupInputs, linear.inner - first); ++i) {
+      const Number place(i % 8);
+      group[(1 + i / 8) * kVectorBytes + place.byte] |=
+          static_cast<uint8_t>(grids[g].level(x[first + i]) << place.shift);
+    }
+  }
+}
+
 inline void pack_column(float* x, const Linear& linear, const PackTarget& target, int panel,
                         int index) {
   uint8_t* begin = target.weights + panel * panel_bytes(linear);
-  uint8_t* out = begin + index * kStepBytes;
+  uint8_t* out = begin + index * 4;
   const int column = panel * kPanel + index;
   if (linear.scheme == kInt8) {
     pack_int8_column(x, linear, out, target.scales + column, target.sums + column);
@@ -128,10 +164,12 @@ inline void pack_column(float* x, const Linear& linear, const PackTarget& target
     pack_int8_weight_column(x, linear.inner, index, begin, target.scales + column);
   } else if (linear.scheme == kInt4Weight) {
     pack_int4_column(x, linear.inner, index, begin);
+  } else if (linear.scheme == kInt4) {
+    pack_int4_level_column(x, linear, index, begin, target.scales + column);
   } else if (linear.scheme == kBfloat16) {
     pack_bf16_column(x, linear.inner, out);
   } else {
-    for (int i = 0; i < linear.inner; ++i) std::memcpy(out + i * kPanelStepBytes, x + i, 4);
+    for (int i = 0; i < linear.inner; ++i) std::memcpy(out + i * kStepBytes, x + i, 4);
   }
 }
 
@@ -151,13 +189,13 @@ inline void pack_panel(const Linear& linear, const float* weight, const PackTarg
 // One row of the weights as floats, from float32 or bfloat16 panels.
 inline void unpack_row(const Linear& linear, int row, float* out) {
   const uint8_t* column =
-      linear.weights + row / kPanel * panel_bytes(linear) + row % kPanel * kStepBytes;
+      linear.weights + row / kPanel * panel_bytes(linear) + row % kPanel * 4;
   for (int i = 0; i < linear.inner; ++i) {
     if (linear.scheme == kFloat32) {
-      std::memcpy(out + i, column + static_cast<size_t>(i) * kPanelStepBytes, 4);
+      std::memcpy(out + i, column + static_cast<size_t>(i) * kStepBytes, 4);
     } else {
       uint16_t half;
-      std::memcpy(&half, column + static_cast<size_t>(i / 2) * kPanelStepBytes + i % 2 * 2, 2);
+      std::memcpy(&half, column + static_cast<size_t>(i / 2) * kStepBytes + i % 2 * 2, 2);
       const uint32_t bits = static_cast<uint32_t>(half) << 16;
       std::memcpy(out + i, &bits, 4);
     }

@@ -9,12 +9,10 @@ namespace baton {
 // out = x / rms(x) * weight; out may be x.
 inline void rms_norm(const float* x, const float* weight, int count, float epsilon, float* out) {
   const float mean = sum_of_squares(x, count) / static_cast<float>(count);
-  const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(mean + epsilon));
+  const Floats factor = repeat(1.0f / std::sqrt(mean + epsilon));
   for (int i = 0; i < count; i += kLanes) {
-    const __mmask16 mask = first_lanes(count - i);
-    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), factor);
-    _mm512_mask_storeu_ps(out + i, mask,
-                          _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(mask, weight + i)));
+    const Floats scaled = load_floats(x + i, count - i) * factor;
+    store_floats(out + i, scaled * load_floats(weight + i, count - i), count - i);
   }
 }
 
@@ -31,17 +29,13 @@ inline void rotary_angles(int position, const float* frequencies, int half, floa
 // One head turned by its angles, halves paired; `factor` scales the result. x and out may be one.
 inline void turn(const float* x, const float* cosines, const float* sines, int half, float factor,
                  float* out) {
-  const __m512 scale = _mm512_set1_ps(factor);
+  const Floats scale = repeat(factor);
   for (int i = 0; i < half; i += kLanes) {
-    const __mmask16 mask = first_lanes(half - i);
-    const __m512 a = _mm512_maskz_loadu_ps(mask, x + i);
-    const __m512 b = _mm512_maskz_loadu_ps(mask, x + half + i);
-    const __m512 c = _mm512_maskz_loadu_ps(mask, cosines + i);
-    const __m512 s = _mm512_maskz_loadu_ps(mask, sines + i);
-    const __m512 low = _mm512_sub_ps(_mm512_mul_ps(a, c), _mm512_mul_ps(b, s));
-    const __m512 high = _mm512_add_ps(_mm512_mul_ps(b, c), _mm512_mul_ps(a, s));
-    _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(low, scale));
-    _mm512_mask_storeu_ps(out + half + i, mask, _mm512_mul_ps(high, scale));
+    const int left = half - i;
+    const Floats a = load_floats(x + i, left), b = load_floats(x + half + i, left);
+    const Floats c = load_floats(cosines + i, left), s = load_floats(sines + i, left);
+    store_floats(out + i, (a * c - b * s) * scale, left);
+    store_floats(out + half + i, (b * c + a * s) * scale, left);
   }
 }
 

@@ -1,4 +1,4 @@
-// Up to four rows against a tile of keys of one head: scores, running softmax, weighted values.
+// Up to kFloatRows rows against a tile of keys of one head: scores, running softmax, weighted values.
 //
 // Each score and each sum has one order of additions, whatever rows are computed beside it.
 #pragma once
@@ -19,15 +19,13 @@ constexpr int kStateHead = kLanes;
 
 // How a tile's keys and values lie in memory: 16 of them, from element `i` on.
 struct FloatVector {
-  static __m512 load(const uint8_t* x, int i) {
-    return _mm512_loadu_ps(reinterpret_cast<const float*>(x) + i);
+  static Floats load(const uint8_t* x, int i) {
+    return load_floats(reinterpret_cast<const float*>(x) + i);
   }
 };
 
 struct Bfloat16Vector {
-  static __m512 load(const uint8_t* x, int i) {
-    return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 2 * i)));
-  }
+  static Floats load(const uint8_t* x, int i) { return load_bf16(x + 2 * i); }
 };
 
 // Up to kTileKeys consecutive keys and values of one head.
@@ -90,22 +88,22 @@ struct TileRows {
 // Adds the products of Vectors vectors, from `place` on, of 16 keys to `sums` [Count][16].
 template <class Vector, int Count, int Vectors>
 inline void multiply_keys(const float* const* q, const uint8_t* const* keys, int place,
-                          __m512 (*sums)[kLanes]) {
-  __m512 own[Count][Vectors];
+                          Floats (*sums)[kLanes]) {
+  Floats own[Count][Vectors];
 #pragma GCC unroll 4
   for (int r = 0; r < Count; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) own[r][v] = _mm512_load_ps(q[r] + place + v * kLanes);
+    for (int v = 0; v < Vectors; ++v) own[r][v] = load_floats(q[r] + place + v * kLanes);
   }
   for (int j = 0; j < kLanes; ++j) {
-    __m512 key[Vectors];
+    Floats key[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) key[v] = Vector::load(keys[j], place + v * kLanes);
 #pragma GCC unroll 4
     for (int r = 0; r < Count; ++r) {
-      __m512 sum = place == 0 ? _mm512_setzero_ps() : sums[r][j];
+      Floats sum = place == 0 ? zero_floats() : sums[r][j];
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) sum = _mm512_fmadd_ps(own[r][v], key[v], sum);
+      for (int v = 0; v < Vectors; ++v) sum = fused(own[r][v], key[v], sum);
       sums[r][j] = sum;
     }
   }
@@ -115,16 +113,28 @@ inline void multiply_keys(const float* const* q, const uint8_t* const* keys, int
 template <class Vector, int Count>
 inline void score(const KeyTile& tile, TileRows<Count>& rows, int begin, int end, int width) {
   for (int i = begin / kLanes * kLanes; i < end; i += kLanes) {
-    __m512 sums[Count][kLanes];
+    Floats sums[Count][kLanes];
     int place = 0;
-    for (; place + 4 * kLanes <= width; place += 4 * kLanes) {
-      multiply_keys<Vector, Count, 4>(rows.q, tile.keys + i, place, sums);
+    for (; place + kFloatVectors * kLanes <= width; place += kFloatVectors * kLanes) {
+      multiply_keys<Vector, Count, kFloatVectors>(rows.q, tile.keys + i, place, sums);
     }
     for (; place < width; place += kLanes) {
       multiply_keys<Vector, Count, 1>(rows.q, tile.keys + i, place, sums);
     }
-    for (int r = 0; r < Count; ++r) _mm512_store_ps(rows.weights[r] + i, sums_of_16(sums[r]));
+    for (int r = 0; r < Count; ++r) store_floats(rows.weights[r] + i, sums_of_16(sums[r]));
   }
+}
+
+// Takes a tile's largest score into a row's maximum, which is returned, and notes what that makes of
+// the weights before.
+template <int Count>
+inline float raise_maximum(TileRows<Count>& rows, int r, float largest) {
+  float* state = rows.states[r];
+  const float before = state[0];
+  state[0] = std::max(before, largest);
+  const float factor = first_of(exp2_of(repeat(before) - repeat(state[0])));
+  rows.kept[r] = before == kNothing ? 0.0f : before == state[0] ? 1.0f : factor;
+  return state[0];
 }
 
 // Scores of one row to weights; updates its maximum and sum.
@@ -132,37 +142,29 @@ template <int Count>
 inline void weigh(TileRows<Count>& rows, int r) {
   const int low = rows.low[r], high = rows.high[r], begin = low / kLanes * kLanes;
   float *weights = rows.weights[r], *state = rows.states[r];
-  const auto seen = [&](int i) {
-    return static_cast<__mmask16>(first_lanes(high - i) &
-                                  ~static_cast<unsigned>(first_lanes(low - i)));
-  };
-  __m512 most = _mm512_set1_ps(kNothing);
+  Floats most = repeat(kNothing);
   for (int i = begin; i < high; i += kLanes) {
-    most = _mm512_mask_max_ps(most, seen(i), most, _mm512_load_ps(weights + i));
+    most = pick(lanes(low - i, high - i), larger(most, load_floats(weights + i)), most);
   }
-  const float before = state[0];
-  state[0] = std::max(before, _mm512_reduce_max_ps(most));
-  const __m512 now = _mm512_set1_ps(state[0]);
-  __m512 sum = _mm512_setzero_ps();
+  const Floats now = repeat(raise_maximum(rows, r, largest_of(most)));
+  Floats sum = zero_floats();
   for (int i = begin; i < high; i += kLanes) {
-    const __m512 weight = exp2_ps(_mm512_sub_ps(_mm512_load_ps(weights + i), now));
-    _mm512_store_ps(weights + i, weight);
-    sum = _mm512_mask_add_ps(sum, seen(i), sum, weight);
+    const Floats weight = exp2_of(load_floats(weights + i) - now);
+    store_floats(weights + i, weight);
+    sum = pick(lanes(low - i, high - i), sum + weight, sum);
   }
-  const float factor = _mm512_cvtss_f32(exp2_ps(_mm512_sub_ps(_mm512_set1_ps(before), now)));
-  rows.kept[r] = before == kNothing ? 0.0f : before == state[0] ? 1.0f : factor;
-  state[1] = state[1] * rows.kept[r] + _mm512_reduce_add_ps(sum);
+  state[1] = state[1] * rows.kept[r] + sum_of(sum);
 }
 
 // Adds the values of entries begin .. end - 1 to one row's sums.
 template <class Vector, int Vectors>
 inline void add_entries(const KeyTile& tile, int begin, int end, const float* weights, int place,
-                        __m512* sums) {
+                        Floats* sums) {
   for (int i = begin; i < end; ++i) {
-    const __m512 weight = _mm512_set1_ps(weights[i]);
+    const Floats weight = repeat(weights[i]);
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      sums[v] = _mm512_fmadd_ps(Vector::load(tile.values[i], place + v * kLanes), weight, sums[v]);
+      sums[v] = fused(Vector::load(tile.values[i], place + v * kLanes), weight, sums[v]);
     }
   }
 }
@@ -171,13 +173,13 @@ inline void add_entries(const KeyTile& tile, int begin, int end, const float* we
 // that all rows see are read once for all; each row still adds in order.
 template <class Vector, int Vectors, int Count>
 inline void add_values(const KeyTile& tile, const TileRows<Count>& rows, int place) {
-  __m512 sums[Count][Vectors];
+  Floats sums[Count][Vectors];
 #pragma GCC unroll 4
   for (int r = 0; r < Count; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      const __m512 old = _mm512_load_ps(rows.states[r] + kStateHead + place + v * kLanes);
-      sums[r][v] = _mm512_mul_ps(old, _mm512_set1_ps(rows.kept[r]));
+      const Floats old = load_floats(rows.states[r] + kStateHead + place + v * kLanes);
+      sums[r][v] = old * repeat(rows.kept[r]);
     }
   }
   const int begin = *std::max_element(rows.low, rows.low + Count);
@@ -188,14 +190,14 @@ inline void add_values(const KeyTile& tile, const TileRows<Count>& rows, int pla
                                  place, sums[r]);
   }
   for (int i = begin; i < end; ++i) {
-    __m512 value[Vectors];
+    Floats value[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) value[v] = Vector::load(tile.values[i], place + v * kLanes);
 #pragma GCC unroll 4
     for (int r = 0; r < Count; ++r) {
-      const __m512 weight = _mm512_set1_ps(rows.weights[r][i]);
+      const Floats weight = repeat(rows.weights[r][i]);
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) sums[r][v] = _mm512_fmadd_ps(value[v], weight, sums[r][v]);
+      for (int v = 0; v < Vectors; ++v) sums[r][v] = fused(value[v], weight, sums[r][v]);
     }
   }
 #pragma GCC unroll 4
@@ -204,7 +206,7 @@ inline void add_values(const KeyTile& tile, const TileRows<Count>& rows, int pla
                                  place, sums[r]);
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      _mm512_store_ps(rows.states[r] + kStateHead + place + v * kLanes, sums[r][v]);
+      store_floats(rows.states[r] + kStateHead + place + v * kLanes, sums[r][v]);
     }
   }
 }
@@ -225,8 +227,8 @@ inline void attend(const KeyTile& tile, TileRows<Count>& rows, int width) {
     if (rows.sees(r)) weigh(rows, r);
   }
   int place = 0;
-  for (; place + 4 * kLanes <= width; place += 4 * kLanes) {
-    add_values<Vector, 4>(tile, rows, place);
+  for (; place + kFloatVectors * kLanes <= width; place += kFloatVectors * kLanes) {
+    add_values<Vector, kFloatVectors>(tile, rows, place);
   }
   for (; place < width; place += kLanes) add_values<Vector, 1>(tile, rows, place);
 }

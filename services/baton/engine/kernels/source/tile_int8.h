@@ -4,8 +4,6 @@
 // function of its query and its keys alone. Integers add up alike in any order.
 #pragma once
 
-#ifdef __AVX512VNNI__
-
 #include "tile.h"
 
 namespace baton {
@@ -15,27 +13,29 @@ constexpr float kPartLevels = 32767.0f;
 
 // Rows' queries in 8 bits, [pairs] each.
 struct QueryLevels {
-  int8_t* levels;  // [pairs][head_size]
+  uint8_t* quads;  // [pairs][head_size / 4][kQuadBytes]
   float* scales;
-  int32_t* offsets;  // 128 * sum of the levels: what the keys' offset adds to a score
+  int32_t* excesses;  // of the sums of products with all levels
 
-  // In `space`, which takes pairs * (head_size + 8) bytes and more.
+  // In `space`, which takes pairs * (2 * head_size + 8) bytes and more.
   QueryLevels(float* space, int pairs)
-      : levels(reinterpret_cast<int8_t*>(space + 2 * pairs)), scales(space),
-        offsets(reinterpret_cast<int32_t*>(space + pairs)) {}
+      : quads(reinterpret_cast<uint8_t*>(space + 2 * pairs)), scales(space),
+        excesses(reinterpret_cast<int32_t*>(space + pairs)) {}
+
+  uint8_t* of(int pair, int head_size) const { return quads + pair * (head_size / 4 * kQuadBytes); }
 
   void set(int pair, const float* q, int head_size) const {
     const float most = largest_magnitude(q, head_size);
-    const __m512 factor = _mm512_set1_ps(127.0f / most);
-    __m512i sum = _mm512_setzero_si512();
-    for (int i = 0; i < head_size; i += kLanes) {
-      const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(q + i), factor));
-      sum = _mm512_add_epi32(sum, level);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(levels + pair * head_size + i),
-                       _mm512_cvtsepi32_epi8(level));
+    const Floats factor = repeat(kLevels / most);
+    Ints excess = zero_ints();
+    uint8_t* out = of(pair, head_size);
+    for (int i = 0; i < head_size; i += kLanes, out += kLanes / 4 * kQuadBytes) {
+      const Ints level = to_ints(load_floats(q + i) * factor);
+      excess = add_ints(excess, query_excess(level));
+      put_query_quads(out, to_int8(level));
     }
-    scales[pair] = most / 127.0f;
-    offsets[pair] = 128 * _mm512_reduce_add_epi32(sum);
+    scales[pair] = most / kLevels;
+    excesses[pair] = sum_of(excess);
   }
 };
 
@@ -72,128 +72,123 @@ struct Int8Tile4 {
 
 template <int Count>
 struct LevelRows : TileRows<Count> {
-  const int8_t* levels[Count];
+  const uint8_t* quads[Count];
   float scales[Count];
-  int32_t offsets[Count];
+  int32_t excesses[Count];
   alignas(64) int16_t parts[Count][kTileKeys];  // weights times the values' scales, in 15 bits
   float part[Count];                            // what one of their levels is worth
 };
 
-inline void add_quads(__m512i& sum, __m512i unsigned_quads, __m512i signed_quads) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_quads), "v"(signed_quads));
-}
+// The products are functions of their own, and each runs through its sums in one loop whose length is
+// known: otherwise compilers keep the sums in memory, at half the speed.
 
-inline void add_pairs(__m512i& sum, __m512i left, __m512i right) {
-  asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right));
-}
-
-inline __m512i repeat_4_bytes(const void* place) {
-  int32_t value;
-  std::memcpy(&value, place, sizeof value);
-  return _mm512_set1_epi32(value);
-}
-
-inline void ask_for(const void* place) {
-  _mm_prefetch(static_cast<const char*>(place), _MM_HINT_T0);
-}
-
-// Scores of all rows with all keys of the tile, unseen ones included. `ahead`: a tile to ask for.
+// Scores of all rows with the keys of kLevelGroups groups from `first` on, unseen ones included.
+// `ahead`: a tile to ask for.
 template <int Count>
-inline void score_levels(const Int8Tile4& tile, const Int8Tile4& ahead, const Int8Block& block,
-                         LevelRows<Count>& rows) {
-  __m512i sums[Count][kGroups];
-#pragma GCC unroll 4
-  for (int r = 0; r < Count; ++r) {
-#pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g) sums[r][g] = _mm512_setzero_si512();
-  }
+[[gnu::noinline]] inline void score_levels(const Int8Tile4& tile, const Int8Tile4& ahead,
+                                           const Int8Block& block, int first,
+                                           LevelRows<Count>& rows) {
+  constexpr int kSums = Count * kLevelGroups;
+  Ints sums[kSums];
+#pragma GCC unroll 16
+  for (int n = 0; n < kSums; ++n) sums[n] = zero_ints();
   const int stride = 4 * block.block_size;
   for (int i = 0, place = 0; i < block.head_size; i += 4, place += stride) {
-    __m512i keys[kGroups];
+    Quads keys[kLevelGroups];
 #pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g) {
-      keys[g] = _mm512_loadu_si512(tile.keys[g] + place);
-      ask_for(ahead.keys[g] + place);
+    for (int g = 0; g < kLevelGroups; ++g) {
+      keys[g] = load_quads(tile.keys[first + g] + place);
+      ask_for(ahead.keys[first + g] + place);
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < Count; ++r) {
-      const __m512i query = repeat_4_bytes(rows.levels[r] + i);
-#pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) add_quads(sums[r][g], keys[g], query);
+#pragma GCC unroll 16
+    for (int n = 0; n < kSums; ++n) {
+      const Quad query = repeat_quad(rows.quads[n / kLevelGroups] + i / 4 * kQuadBytes);
+      add_quads(sums[n], keys[n % kLevelGroups], query);
     }
   }
-  for (int g = 0; g < kGroups; ++g) {
-    const __m512 key_scale = _mm512_loadu_ps(tile.key_scales[g]);
-    ask_for(ahead.key_scales[g]);
-    ask_for(ahead.value_scales[g]);
-    for (int r = 0; r < Count; ++r) {
-      const __m512i exact = _mm512_sub_epi32(sums[r][g], _mm512_set1_epi32(rows.offsets[r]));
-      const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), key_scale);
-      _mm512_store_ps(rows.weights[r] + g * kLanes,
-                      _mm512_mul_ps(scaled, _mm512_set1_ps(rows.scales[r])));
-    }
+#pragma GCC unroll 4
+  for (int g = 0; g < kLevelGroups; ++g) {
+    ask_for(ahead.key_scales[first + g]);
+    ask_for(ahead.value_scales[first + g]);
+  }
+#pragma GCC unroll 16
+  for (int n = 0; n < kSums; ++n) {
+    const int r = n / kLevelGroups, g = first + n % kLevelGroups;
+    const Ints exact = subtract_ints(sums[n], repeat_int(rows.excesses[r]));
+    store_floats(rows.weights[r] + g * kLanes,
+                 to_floats(exact) * load_floats(tile.key_scales[g]) * repeat(rows.scales[r]));
   }
 }
 
-// Weights of one row, times the values' scales, to 15 bits; zero where the row does not see.
+// Scores of one row to weights, and these times the values' scales to 15 bits: zero where the row
+// does not see. Updates its maximum and sum.
 template <int Count>
-inline void split_weights(const Int8Tile4& tile, LevelRows<Count>& rows, int r) {
+inline void weigh_levels(const Int8Tile4& tile, LevelRows<Count>& rows, int r) {
   const int low = rows.low[r], high = rows.high[r];
-  float* weights = rows.weights[r];
-  for (int g = tile.begin; g < tile.end; ++g) {
-    const int i = g * kLanes;
-    const auto seen = static_cast<__mmask16>(first_lanes(high - i) &
-                                             ~static_cast<unsigned>(first_lanes(low - i)));
-    _mm512_store_ps(weights + i, _mm512_maskz_mul_ps(seen, _mm512_load_ps(weights + i),
-                                                     _mm512_loadu_ps(tile.value_scales[g])));
+  Mask seen[kGroups];
+  Floats weights[kGroups], scaled[kGroups];
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) {
+    seen[g] = lanes(low - g * kLanes, high - g * kLanes);
+    weights[g] = pick(seen[g], load_floats(rows.weights[r] + g * kLanes), repeat(kNothing));
   }
-  const int begin = tile.begin * kLanes;
-  const float most = largest_magnitude(weights + begin, tile.end * kLanes - begin);
-  const __m512 factor = _mm512_set1_ps(kPartLevels / most);
-  rows.part[r] = most / kPartLevels;
-  for (int i = begin; i < tile.end * kLanes; i += kLanes) {
-    const __m512i part = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(weights + i), factor));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(rows.parts[r] + i), _mm512_cvtepi32_epi16(part));
+  const Floats most = larger(larger(weights[0], weights[1]), larger(weights[2], weights[3]));
+  const Floats now = repeat(raise_maximum(rows, r, largest_of(most)));
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) {
+    weights[g] = exp2_of(weights[g] - now);
+    const Floats value_scale = load_floats(tile.value_scales[g]);
+    scaled[g] = pick(seen[g], weights[g] * value_scale, zero_floats());
+  }
+  float* state = rows.states[r];
+  const Floats sum = (weights[0] + weights[1]) + (weights[2] + weights[3]);
+  state[1] = state[1] * rows.kept[r] + sum_of(sum);
+  // none is negative: NaN among them shows in their sum, and the maximum need not look for it
+  const Floats scaled_sum = (scaled[0] + scaled[1]) + (scaled[2] + scaled[3]);
+  const Floats scaled_most = larger(larger(scaled[0], scaled[1]), larger(scaled[2], scaled[3]));
+  const float top = any(is_nan(scaled_sum)) ? std::nanf("") : std::fmax(largest_of(scaled_most), 1e-30f);
+  const Floats factor = repeat(kPartLevels / top);
+  rows.part[r] = top / kPartLevels;
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(rows.parts[r] + g * kLanes),
+                       to_int16(to_ints(scaled[g] * factor)));
   }
 }
 
 // Adds the tile's weighted values to each row, `Vectors` vectors of them from `place` on.
 template <int Vectors, int Count>
-inline void add_levels(const Int8Tile4& tile, const Int8Tile4& ahead, const LevelRows<Count>& rows,
-                       int head_size, int place) {
-  __m512i sums[Count][Vectors];
-#pragma GCC unroll 4
-  for (int r = 0; r < Count; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) sums[r][v] = _mm512_setzero_si512();
-  }
+[[gnu::noinline]] inline void add_levels(const Int8Tile4& tile, const Int8Tile4& ahead,
+                                         const LevelRows<Count>& rows, int head_size, int place) {
+  constexpr int kSums = Count * Vectors;
+  Ints sums[kSums];
+#pragma GCC unroll 16
+  for (int n = 0; n < kSums; ++n) sums[n] = zero_ints();
   for (int g = tile.begin; g < tile.end; ++g) {
     const uint8_t *values = tile.values[g] + 2 * place, *next = ahead.values[g] + 2 * place;
     for (int i = 0; i < kLanes; i += 2, values += 2 * head_size, next += 2 * head_size) {
-      __m512i value[Vectors];
+      Pairs value[Vectors];
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) {
-        value[v] = _mm512_cvtepi8_epi16(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + 2 * v * kLanes)));
+        value[v] = load_pairs(values + 2 * v * kLanes);
         if (v % 2 == 0) ask_for(next + 2 * v * kLanes);
       }
-#pragma GCC unroll 4
-      for (int r = 0; r < Count; ++r) {
-        const __m512i part = repeat_4_bytes(rows.parts[r] + g * kLanes + i);
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) add_pairs(sums[r][v], value[v], part);
+#pragma GCC unroll 16
+      for (int n = 0; n < kSums; ++n) {
+        int32_t weights;
+        std::memcpy(&weights, rows.parts[n / Vectors] + g * kLanes + i, sizeof weights);
+        add_pairs(sums[n], value[n % Vectors], weights);
       }
     }
   }
 #pragma GCC unroll 4
   for (int r = 0; r < Count; ++r) {
     if (!rows.sees(r)) continue;
-    const __m512 kept = _mm512_set1_ps(rows.kept[r]), part = _mm512_set1_ps(rows.part[r]);
+    const Floats kept = repeat(rows.kept[r]), part = repeat(rows.part[r]);
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       float* state = rows.states[r] + kStateHead + place + v * kLanes;
-      const __m512 old = _mm512_mul_ps(_mm512_load_ps(state), kept);
-      _mm512_store_ps(state, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][v]), part, old));
+      store_floats(state, fused(to_floats(sums[r * Vectors + v]), part, load_floats(state) * kept));
     }
   }
 }
@@ -202,18 +197,19 @@ inline void add_levels(const Int8Tile4& tile, const Int8Tile4& ahead, const Leve
 template <int Count>
 inline void attend_levels(const Int8Tile4& tile, const Int8Tile4& ahead, const Int8Block& block,
                           LevelRows<Count>& rows) {
-  score_levels(tile, ahead, block, rows);
+  for (int first = 0; first < kGroups; first += kLevelGroups) {
+    score_levels(tile, ahead, block, first, rows);
+  }
   for (int r = 0; r < Count; ++r) {
     if (!rows.sees(r)) {
       std::memset(rows.parts[r], 0, sizeof rows.parts[r]);
       continue;
     }
-    weigh(rows, r);
-    split_weights(tile, rows, r);
+    weigh_levels(tile, rows, r);
   }
   int place = 0;
-  for (; place + 4 * kLanes <= block.head_size; place += 4 * kLanes) {
-    add_levels<4>(tile, ahead, rows, block.head_size, place);
+  for (; place + kLevelVectors * kLanes <= block.head_size; place += kLevelVectors * kLanes) {
+    add_levels<kLevelVectors>(tile, ahead, rows, block.head_size, place);
   }
   for (; place < block.head_size; place += kLanes) {
     add_levels<1>(tile, ahead, rows, block.head_size, place);
@@ -221,5 +217,3 @@ inline void attend_levels(const Int8Tile4& tile, const Int8Tile4& ahead, const I
 }
 
 }  // namespace baton
-
-#endif
