@@ -56,7 +56,25 @@ test: check test-triton ## All checks, then every test
 # In a process of its own: Triton decides at its import whether it compiles or interprets.
 .PHONY: test-triton
 test-triton: setup ## The GPU's kernels and runner on Triton's interpreter and a fake device
-	@TRITON_INTERPRET=1 $(BIN)/pytest -q tests/triton $(ARGS)
+	@TRITON_INTERPRET=1 $(BIN)/pytest -q tests/triton -n 2 --dist loadfile $(ARGS)
+
+# For a GPU machine that has torch, Triton and Python 3.12 but no registry: the router's packages, but
+# those that stand beside torch and are large, or serve in a cluster only. Of baton itself it gets the
+# version alone: the code is found by PYTHONPATH.
+GPU_PACKAGES := .gpu-packages
+GPU_LEFT_OUT := numpy pip hf-xet uvloop tokenizers huggingface-hub pygments pyyaml tzdata kubernetes aiohttp aiohttp-retry
+
+$(GPU_PACKAGES)/.done: $(UV) requirements/router.txt requirements/dev.txt Makefile
+	@rm -rf $(GPU_PACKAGES)
+	@$(UV) pip install --quiet --link-mode copy --target $(GPU_PACKAGES) --only-binary :all: \
+	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	    --excludes <(printf '%s\n' $(GPU_LEFT_OUT)) \
+	    --constraints requirements/dev.txt --requirements requirements/router.txt pytest-asyncio --editable .
+	@touch $@
+
+.PHONY: gpu-packages
+gpu-packages: $(GPU_PACKAGES)/.done ## A folder of what router and bench need on a GPU machine without a registry
+	@du -sh $(GPU_PACKAGES)
 
 .PHONY: test-gpu
 test-gpu: setup ## On a CUDA device: parity with transformers, prefill and decode workers on one GPU
@@ -132,7 +150,7 @@ bench-peers: setup ## Baton beside vLLM and llama.cpp: same weights, client and 
 	@$(BIN)/baton-loadtest peers $(ARGS)
 
 .PHONY: bench-gpu
-bench-gpu: setup ## The engine on this machine's CUDA device, against the roofline its memory allows
+bench-gpu: setup ## The engine on a CUDA device against its roofline, then end to end against the engine
 	@$(BIN)/baton-loadtest gpu $(ARGS)
 
 .PHONY: bench-operator

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from baton.rpc.polling import poll_on_one_thread
 from hypothesis import settings
 
 BARRED_FOLDERS = ("unit", "property", "simulation")
@@ -16,6 +17,8 @@ TESTS = Path(__file__).parent
 settings.register_profile("explore", deadline=None)
 settings.register_profile("judge", deadline=None, derandomize=True)
 settings.load_profile("judge" if os.environ.get("CI") else "explore")
+
+poll_on_one_thread(os.environ)  # as the processes do, and as early
 
 # pytest-asyncio on Python 3.11 would otherwise make a default loop that nobody closes, and warnings
 # are errors here.

@@ -6,6 +6,7 @@ Knows how an engine is put together; knows nothing of what is asked of it.
 from collections.abc import Sequence
 
 from baton.engine.blocks import BlockPool
+from baton.engine.devices import DeviceChoice
 from baton.engine.engine import Engine
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
@@ -13,9 +14,7 @@ from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.runner import CpuRunner
 from baton.engine.scheduler import Scheduler
 from baton.engine.speculation import Guesser
-
-STEP_TOKENS = 128
-"""As a worker's own default: a step's make-up should be what serving makes of it."""
+from baton.worker.settings import BACKLOG_STEP_TOKENS, STEP_TOKENS
 
 SEQUENCES_MAX = 64
 
@@ -27,7 +26,9 @@ def local_engine(runner: CpuRunner, guesser: Guesser | None = None) -> Engine:
     """
     cache = runner.cache
     limits = SchedulerLimits(
-        token_budget=STEP_TOKENS,
+        # a worker's own: a step's make-up should be what serving makes of it
+        token_budget=STEP_TOKENS[DeviceChoice.CPU],
+        backlog_budget=BACKLOG_STEP_TOKENS[DeviceChoice.CPU],
         sequences_max=SEQUENCES_MAX,
         context_length_max=cache.block_count * cache.block_size,
     )

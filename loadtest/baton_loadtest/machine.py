@@ -15,6 +15,15 @@ def machine_line() -> str:
     return f"{cpu_model()}, {usable_cores()} cores, {platform.system()}"
 
 
+def device_line() -> str:
+    """The same for work on a CUDA device, which torch and Triton must see."""
+    import torch
+    import triton
+
+    name = torch.cuda.get_device_name()
+    return f"{name}, torch {torch.__version__}, Triton {triton.__version__}, {machine_line()}"
+
+
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 

@@ -1,29 +1,21 @@
-"""`baton-loadtest quality`: what each compute scheme costs in answers, measured against float32.
+"""What each compute scheme costs in answers, measured against float32 on the processor.
 
 Story: float32 writes its continuations; then each scheme is loaded beside it, both read the same
 windows of text, and the scheme writes continuations of its own. The two run side by side so that
-no distribution over the vocabulary need be kept. Schemes compute as they serve, on our kernels
-where there are some. Knows step models; the numbers are `quality_stats`'.
+no distribution over the vocabulary need be kept. Knows neither engines nor devices: `quality_cpu`
+and `quality_device` make readers that compute as they serve; the numbers are `quality_stats`'.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from baton.engine.batch import BatchSlice
-from baton.engine.kernels.selection import Kernels, choose_library
-from baton.engine.kvcache import PagedKvCache
-from baton.engine.models.step_model import build_step_model
-from baton.engine.models.steps import StepModel
+from baton.engine.engine import Engine
 from baton.engine.quant.kv import KvCacheDtype
-from baton.engine.quant.quantization import CPU_SCHEMES, Quantization
-from baton.engine.runner import CpuRunner, empty_cache
-from baton.engine.weights.open import open_weights
-from baton.model.config import ModelConfig
-from baton.model.fetch import LocalModel
+from baton.engine.quant.quantization import CPU_SCHEMES, CUDA_SCHEMES, Quantization
 
-from baton_loadtest.local_engine import greedy, local_engine
+from baton_loadtest.local_engine import greedy
 from baton_loadtest.quality_stats import Quality, Scored, judge, total
 
 PROMPT_TOKENS = 64
@@ -36,8 +28,6 @@ CONTINUATIONS_MAX = 8
 
 ROWS_AT_ONCE = 64
 """64 rows of a 128k vocabulary are 32 MiB, and a comparison holds some six tensors of that size."""
-
-BLOCK_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +43,7 @@ class Variant:
         return self.scheme.value if auto else f"{self.scheme.value}, {self.kv.value} KV"
 
 
-VARIANTS = (
+CPU_VARIANTS = (
     *(Variant(scheme) for scheme in CPU_SCHEMES),
     Variant(Quantization.NONE, KvCacheDtype.INT8),
     Variant(Quantization.INT8, KvCacheDtype.BFLOAT16),
@@ -61,32 +51,30 @@ VARIANTS = (
 """Every scheme as it serves by itself; then what 8-bit KV costs alone, and 8-bit weights without
 it."""
 
+DEVICE_VARIANTS = (
+    *(Variant(scheme) for scheme in CUDA_SCHEMES),
+    Variant(Quantization.NONE, KvCacheDtype.INT8),
+    Variant(Quantization.NONE, KvCacheDtype.FP8),
+    Variant(Quantization.INT8, KvCacheDtype.BFLOAT16),
+    Variant(Quantization.FP8, KvCacheDtype.FP8),
+)
+"""The same on a CUDA device, which also has 8-bit floats: alone in the KV, and throughout."""
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+
+class Reader(Protocol):
     """A model that reads and writes, with a cache of its own."""
-
-    model: StepModel
-    cache: PagedKvCache
 
     def log_probabilities(self, tokens: Sequence[int]) -> Iterator[torch.Tensor]:
         """Of every next token at every position but the last, [ROWS_AT_ONCE, vocab] at a time."""
-        blocks = range(-(-len(tokens) // self.cache.block_size))
-        rows = self.model.compute([BatchSlice("window", tokens, 0, blocks)], self.cache)
-        for first in range(0, len(tokens) - 1, ROWS_AT_ONCE):
-            part = rows.hidden[first : min(first + ROWS_AT_ONCE, len(tokens) - 1)]
-            yield torch.from_numpy(self.model.logits(part)).log_softmax(-1)
+        ...
 
     def continuations(self, windows: Sequence[Sequence[int]]) -> list[list[int]]:
         """What it writes, greedily, after the beginning of each window."""
-        prompts = [window[:PROMPT_TOKENS] for window in windows[:CONTINUATIONS_MAX]]
-        return greedy(local_engine(CpuRunner(self.model, self.cache)), prompts, CONTINUATION_TOKENS)
+        ...
 
 
-class Loader(Protocol):
-    """Makes the reader of a variant; called when it is that variant's turn."""
-
-    def __call__(self, variant: Variant) -> Reader: ...
+Loader = Callable[[Variant], Reader]
+"""Makes the reader of a variant; called when it is that variant's turn."""
 
 
 class Listener(Protocol):
@@ -94,6 +82,7 @@ class Listener(Protocol):
 
 
 def measure_quality(
+    reference: Reader,
     load: Loader,
     variants: Sequence[Variant],
     windows: Sequence[Sequence[int]],
@@ -102,7 +91,6 @@ def measure_quality(
     """One row per variant, in their order; two readers are in memory at a time."""
     with torch.inference_mode():
         listener("float32: continuations")
-        reference = load(Variant(Quantization.NONE))
         continuations = reference.continuations(windows)
         rows: list[Quality] = []
         for variant in variants:
@@ -146,18 +134,13 @@ def score_rows(expected: torch.Tensor, found: torch.Tensor, following: torch.Ten
     )
 
 
-def model_loader(
-    local: LocalModel, config: ModelConfig, *, window_tokens: int, threads: int
-) -> Loader:
-    """Readers of a model's files, with room for a window or all continuations."""
-    written = CONTINUATIONS_MAX * (PROMPT_TOKENS + CONTINUATION_TOKENS)
-    blocks = -(-max(window_tokens, written) // BLOCK_TOKENS) + CONTINUATIONS_MAX
+def row_parts(tokens: int) -> Iterator[range]:
+    """The rows of a window that are scored, ROWS_AT_ONCE at a time."""
+    for first in range(0, tokens - 1, ROWS_AT_ONCE):
+        yield range(first, min(first + ROWS_AT_ONCE, tokens - 1))
 
-    def load(variant: Variant) -> Reader:
-        scheme, kv = variant.scheme, variant.kv
-        library = choose_library(Kernels.AUTO, scheme, kv=kv, experts=config.experts)
-        with open_weights(local, config) as source:
-            model = build_step_model(source, config, scheme, library=library, threads=threads)
-        return Reader(model, empty_cache(config, scheme, blocks, BLOCK_TOKENS, kv))
 
-    return load
+def continued(engine: Engine, windows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """What an idle engine writes, greedily, after the beginning of each window."""
+    prompts = [window[:PROMPT_TOKENS] for window in windows[:CONTINUATIONS_MAX]]
+    return greedy(engine, prompts, CONTINUATION_TOKENS)

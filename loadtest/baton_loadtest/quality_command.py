@@ -11,13 +11,22 @@ import typer
 from baton.cli.pull import default_cache_dir, pull
 from baton.cli.stack import DEFAULT_MODEL, served_name
 from baton.common.errors import ConfigError
+from baton.engine.devices import DeviceChoice, choose_device
 from baton.engine.quant.quantization import Quantization
 from baton.model.card import read_config
 from baton.model.tokenizer import load_tokenizer
 from rich.console import Console
 
-from baton_loadtest.machine import machine_line, usable_cores
-from baton_loadtest.quality import PROMPT_TOKENS, VARIANTS, measure_quality, model_loader
+from baton_loadtest.machine import device_line, machine_line, usable_cores
+from baton_loadtest.quality import (
+    CPU_VARIANTS,
+    DEVICE_VARIANTS,
+    PROMPT_TOKENS,
+    Loader,
+    Variant,
+    measure_quality,
+)
+from baton_loadtest.quality_cpu import cpu_loader
 from baton_loadtest.quality_report import QualityReport, quality_json, quality_table
 from baton_loadtest.quality_text import SOURCE, help_topics, spread_windows
 
@@ -36,11 +45,14 @@ def run_quality(
     scheme: Annotated[
         list[Quantization] | None, typer.Option(help="One or several; default: all.")
     ] = None,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="Where the schemes compute; the reference never moves.")
+    ] = DeviceChoice.CPU,
     results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
 ) -> None:
-    """Compare every compute scheme's answers, and 8-bit KV's, with float32's, on a text that ships
-    with Python."""
-    console = Console()
+    """Compare every compute scheme's answers, and 8-bit KV's, with float32's on the processor, on a
+    text that ships with Python."""
+    console, chosen = Console(), choose_device(device)
     threads = usable_cores()
     torch.set_num_threads(threads)
     local = pull(model, default_cache_dir(os.environ))
@@ -49,14 +61,25 @@ def run_quality(
         raise ConfigError([f"window: the model reads at most {config.context_length} tokens"])
     ids = load_tokenizer(local).encode(help_topics(), add_special=False, parse_special=False)
     windows = spread_windows(ids, tokens=tokens, window_tokens=window)
+    load: Loader = cpu_loader(local, config, window_tokens=window, threads=threads)
+    reference, variants, machine = load(Variant(Quantization.NONE)), CPU_VARIANTS, machine_line()
+    if chosen is DeviceChoice.CUDA:
+        # only now: a machine without a GPU need not have Triton
+        from baton.engine.cuda.device import CudaDevice
+
+        from baton_loadtest.quality_device import device_loader
+
+        load = device_loader(local, config, CudaDevice, window_tokens=window)
+        variants, machine = DEVICE_VARIANTS, device_line()
     rows = measure_quality(
-        model_loader(local, config, window_tokens=window, threads=threads),
-        tuple(variant for variant in VARIANTS if not scheme or variant.scheme in scheme),
+        reference,
+        load,
+        tuple(variant for variant in variants if not scheme or variant.scheme in scheme),
         windows,
         lambda text: console.print(text),
     )
     report = QualityReport(
-        machine=machine_line(),
+        machine=machine,
         model=served_name(model),
         text=SOURCE,
         python=platform.python_version(),

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -52,13 +52,14 @@ async def running_stack(spec: StackSpec, *, clock: Clock) -> AsyncIterator[httpx
     Raises Unavailable, DeadlineExceeded.
     """
     [port] = free_ports(1)
-    process = await asyncio.create_subprocess_exec(*command(spec, port), stdout=DEVNULL)
+    process = await asyncio.create_subprocess_exec(*tethered(*command(spec, port)), stdout=DEVNULL)
     limits = httpx.Limits(max_connections=None)
     try:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", limits=limits, trust_env=False
         ) as client:
-            await until_ready(client, process, spec, clock=clock)
+            ready = wait_ready(client, "", workers=spec.workers, clock=clock, limit_s=READY_LIMIT_S)
+            await unless_ended(ready, process, "baton serve")
             yield client
     finally:
         await stop(process)
@@ -66,8 +67,6 @@ async def running_stack(spec: StackSpec, *, clock: Clock) -> AsyncIterator[httpx
 
 def command(spec: StackSpec, port: int) -> tuple[str, ...]:
     return (
-        # tethered: a measurement that is killed takes the stack with it
-        *(sys.executable, "-m", "baton.cli.tether", str(os.getpid())),
         *(sys.executable, "-m", "baton.cli", "serve", "--port", str(port)),
         *("--prefill", str(spec.prefill), "--decode", str(spec.decode)),
         *("--model", spec.model, "--model-name", spec.model_name),
@@ -75,18 +74,18 @@ def command(spec: StackSpec, port: int) -> tuple[str, ...]:
     )
 
 
-async def until_ready(
-    client: httpx.AsyncClient, process: Process, spec: StackSpec, *, clock: Clock
-) -> None:
-    """Returns when all of `spec` is ready. Raises Unavailable when the process ends before."""
-    ready = asyncio.create_task(
-        wait_ready(client, "", workers=spec.workers, clock=clock, limit_s=READY_LIMIT_S)
-    )
-    ended = asyncio.create_task(process.wait())
+def tethered(*command: str) -> tuple[str, ...]:
+    """A measurement that is killed takes what it has started with it."""
+    return (sys.executable, "-m", "baton.cli.tether", str(os.getpid()), *command)
+
+
+async def unless_ended(waiting: Coroutine[None, None, None], process: Process, name: str) -> None:
+    """Wait for a process to become what is waited for. Raises Unavailable when it ends before."""
+    ready, ended = asyncio.create_task(waiting), asyncio.create_task(process.wait())
     try:
         await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
-            raise Unavailable(f"baton serve ended with exit code {process.returncode}")
+            raise Unavailable(f"{name} ended with exit code {process.returncode}")
         ready.result()
     finally:
         ready.cancel()

@@ -21,6 +21,7 @@ from baton.cli.pull import default_cache_dir, pull
 from baton.cli.stack import DEFAULT_MODEL, served_name
 from baton.common.errors import BatonError
 from baton.engine.quant.quantization import Quantization
+from baton.engine.quant.schemes import head_scheme
 from baton.model.card import read_config
 from baton.model.config import ModelConfig, weight_count
 from rich.console import Console
@@ -49,9 +50,10 @@ WEIGHT_BYTES = {
     Quantization.BF16: 2.0,
     Quantization.INT8: 1.0,
     Quantization.INT8_WEIGHT_ONLY: 1.0,
+    Quantization.INT4: 0.625,  # as in GGUF's Q4_1: 32 inputs share two numbers of 16 bits
     Quantization.INT4_WEIGHT_ONLY: 0.5,
 }
-"""Per weight of a linear layer, scales left out."""
+"""Per weight of a linear layer; scales of whole columns, and of weights alone, are left out."""
 
 MIB = 1024 * 1024
 
@@ -202,7 +204,9 @@ def memory_table(start: Start, config: ModelConfig, quantization: Quantization) 
 
 
 def weight_bytes(config: ModelConfig, quantization: Quantization) -> float:
-    return weight_count(config) * WEIGHT_BYTES[quantization]
+    head = config.vocab_size * config.hidden_size
+    layers = weight_count(config) - head
+    return layers * WEIGHT_BYTES[quantization] + head * WEIGHT_BYTES[head_scheme(quantization)]
 
 
 def memory_ratio(start: Start, config: ModelConfig, quantization: Quantization) -> float:

@@ -1,5 +1,6 @@
 """A scheme that computes worse is seen to be worse, on a real if tiny model."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,24 +10,18 @@ import torch
 from baton.engine.models.steps import Rows
 from baton.engine.quant.quantization import Quantization
 from baton.model.card import read_config
-from baton_loadtest.quality import (
-    VARIANTS,
-    Loader,
-    Reader,
-    Variant,
-    compare,
-    measure_quality,
-    model_loader,
-)
+from baton_loadtest.quality import CPU_VARIANTS, Variant, compare, measure_quality
+from baton_loadtest.quality_cpu import CpuReader, cpu_loader
 from support.tiny_models import tiny_model
 
+Load = Callable[[Variant], CpuReader]
 WINDOWS = [tuple((7 * index + shift) % 90 + 10 for index in range(96)) for shift in (0, 31)]
 
 
 class Damaged:
     """A model whose logits have lost most of their digits."""
 
-    def __init__(self, reader: Reader, noise: float) -> None:
+    def __init__(self, reader: CpuReader, noise: float) -> None:
         self._model, self._noise = reader.model, noise
         self._generator = np.random.default_rng(0)
         self.config, self.compute = self._model.config, self._model.compute
@@ -39,14 +34,16 @@ class Damaged:
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Loader:
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     directory: Path = tmp_path_factory.mktemp("quality")
     model = tiny_model("llama", directory)
-    return model_loader(model, read_config(model), window_tokens=96, threads=1)
+    return cpu_loader(model, read_config(model), window_tokens=96, threads=1)
 
 
-def test_schemes_are_ordered_by_what_they_round(load: Loader) -> None:
-    rows = measure_quality(load, VARIANTS, WINDOWS, lambda text: None)
+def test_schemes_are_ordered_by_what_they_round(load: Load) -> None:
+    rows = measure_quality(
+        load(Variant(Quantization.NONE)), load, CPU_VARIANTS, WINDOWS, lambda text: None
+    )
     found = {row.scheme: row for row in rows}
     assert found["none"].perplexity_ratio == 1.0
     assert found["none"].divergence_mean_nats == pytest.approx(0, abs=1e-9)
@@ -61,7 +58,7 @@ def test_schemes_are_ordered_by_what_they_round(load: Loader) -> None:
     assert found["int8-weight-only"].divergence_mean_nats < divergences[-1]
 
 
-def test_a_damaged_model_is_seen_as_worse(load: Loader) -> None:
+def test_a_damaged_model_is_seen_as_worse(load: Load) -> None:
     with torch.inference_mode():
         reference = load(Variant(Quantization.NONE))
         continuations = reference.continuations(WINDOWS)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +13,8 @@ from baton.common.errors import ModelSourceError
 from baton.model.fetch import LocalModel, Resolver
 from baton.model.hf_fetch import HfFetch
 from baton.model.pip_fetch import PipFetch
-from baton.model.progress import QuietProgress, Report
+from baton.model.progress import QuietProgress
+from support.heard_progress import HeardProgress
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -105,18 +105,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         thread.join(10)
 
 
-class Reports:
-    def __init__(self) -> None:
-        self.by_task: dict[str, list[tuple[int, int | None]]] = {}
-
-    @contextmanager
-    def task(self, label: str) -> Iterator[Report]:
-        seen = self.by_task.setdefault(label, [])
-        yield lambda done_bytes, total_bytes: seen.append((done_bytes, total_bytes))
-
-
 def pull(
-    reference: str, cache_dir: Path, endpoint: str, progress: Reports | None = None
+    reference: str, cache_dir: Path, endpoint: str, progress: HeardProgress | None = None
 ) -> LocalModel:
     return Resolver(
         cache_dir, progress or QuietProgress(), pip=PipFetch(), hf=HfFetch(endpoint)
@@ -142,7 +132,7 @@ def test_one_gguf_file_comes_alone(tmp_path: Path, hub: Hub) -> None:
 
 
 def test_progress_is_told_in_bytes(tmp_path: Path, hub: Hub) -> None:
-    progress = Reports()
+    progress = HeardProgress()
     pull("hf://org/repo#quantized/m.gguf", tmp_path, hub.url, progress)
     assert progress.by_task["org/repo: download"][-1] == (4_000, 4_000)
 

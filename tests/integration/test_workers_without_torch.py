@@ -3,24 +3,19 @@
 Seen from outside, in the process's memory map: no import hook and no cooperation is needed.
 """
 
-import asyncio
 import os
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from baton.engine.kernels.selection import SCHEMES
 from baton.engine.params import SamplingParams
 from baton.engine.quant.quantization import Quantization
 from baton.rpc.v1.decode_pb2 import FINISH_REASON_LENGTH
 from support.fake_workers import RouterClient, submit_command
 from support.kernels import kernels
-from support.smollm2 import CACHE_DIR, smollm2_model
+from support.real_workers import real_worker
+from support.smollm2 import smollm2_model
 from support.tiny_models import tiny_model
-from support.worker_processes import WorkerProcess, free_port
+from support.worker_processes import WorkerProcess
 
 PROMPT = [(17 * index) % 200 + 3 for index in range(40)]
 PLAIN = SamplingParams(max_tokens=8, temperature=0.0, ignore_eos=True)
@@ -38,25 +33,6 @@ EVERYTHING = SamplingParams(
     prompt_logprobs=1,
     seed=5,
 )
-
-
-@asynccontextmanager
-async def real_worker(role: str, model: Path, *flags: str) -> AsyncIterator[WorkerProcess]:
-    """`python -m baton.ROLE`, once it is ready."""
-    port, metrics_port = free_port(), free_port()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"baton.{role}"),
-        *("--model", f"file://{model}", "--model-name", "m", "--cache-dir", str(CACHE_DIR)),
-        *("--port", str(port), "--metrics-port", str(metrics_port), "--kv-cache-mib", "64", *flags),
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    worker = WorkerProcess(process, model, port, metrics_port)
-    try:
-        await worker.until_status("/ready", 200)
-        yield worker
-    finally:
-        await worker.aclose()
 
 
 def libraries(worker: WorkerProcess) -> set[str]:
@@ -92,8 +68,7 @@ async def sent_bytes(prefill: WorkerProcess) -> float:
 
 
 def flags_of(quantization: Quantization) -> tuple[str, str]:
-    if SCHEMES[quantization] not in kernels().schemes:
-        pytest.skip(f"no instructions for {quantization.value} here")
+    kernels()  # skips where there are none
     return ("--quantization", quantization.value)
 
 

@@ -3,15 +3,17 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+import pytest
 from baton.engine.blocks import BlockPool
 from baton.engine.engine import Engine
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.scheduler import Scheduler
+from baton.engine.speculation import Guesser, PromptLookupGuesser, Speculative, StepCosts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.engine_schedules import EngineSchedules
+from support.engine_schedules import EngineSchedules, HalfRightGuesser
 from support.fake_launcher import FakeLauncher
 from support.fake_runner import EOS, FakeRunner
 
@@ -65,10 +67,12 @@ def params_of(kind: int, max_tokens: int) -> SamplingParams:
 
 
 class World:
-    def __init__(self, blocks: int, seats: int, *, pipelined: bool) -> None:
+    def __init__(
+        self, blocks: int, seats: int, *, pipelined: bool, guesser: Guesser | None = None
+    ) -> None:
         pool = BlockPool(blocks, BLOCK_SIZE)
         limits = SchedulerLimits(seats + 6, seats, min(CAPACITY, blocks * BLOCK_SIZE))
-        scheduler = Scheduler(limits, pool, KvIdentity("tiny", "float32"), (EOS,))
+        scheduler = Scheduler(limits, pool, KvIdentity("tiny", "float32"), (EOS,), guesser)
         self.runner = FakeRunner(blocks, BLOCK_SIZE)
         self.launcher = FakeLauncher(self.runner)
         launcher = self.launcher if pipelined else None
@@ -130,6 +134,29 @@ def test_decoding_requests_keep_two_steps_under_way() -> None:
     told(world, [Submit(f"r{i}", (i + 2, 3), params) for i in range(4)])
     # all but the first are launched while the one before is under way
     assert world.launcher.launched_ahead == length - 1
+
+
+class Hopeful(HalfRightGuesser):
+    """Has a guess for every step."""
+
+    def wish(self, request: Speculative, *, decoding: int) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("guesser", "ahead"),
+    [
+        (Hopeful(), 0),
+        # it finds nothing to guess from: no two of these answers' words were said before
+        (PromptLookupGuesser(lambda: StepCosts(1.0, 0.0), guesses_max=3), 11),
+    ],
+    ids=["guesses", "no guesses"],
+)
+def test_only_guesses_wait_for_the_token_they_follow(guesser: Guesser, ahead: int) -> None:
+    world = World(24, 4, pipelined=True, guesser=guesser)
+    params = SamplingParams(12, temperature=0.0, ignore_eos=True)
+    told(world, [Submit(f"r{i}", (i + 2, 3), params) for i in range(4)])
+    assert world.launcher.launched_ahead == ahead
 
 
 def test_a_request_drawn_on_the_host_is_waited_for() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baton.engine.blocks import BlockPool
+from baton.engine.draft import DraftGuesser
 from baton.engine.engine import Engine
 from baton.engine.messages import (
     Cancel,
@@ -22,7 +23,7 @@ from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.request import Request
 from baton.engine.scheduler import Scheduler
-from baton.engine.speculation import Speculative
+from baton.engine.speculation import Guesser, Speculative, StepCosts
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -72,18 +73,32 @@ class EngineSchedules(RuleBasedStateMachine):
         blocks=st.integers(6, 24),
         seats=st.integers(1, 5),
         extra=st.integers(0, 12),
-        guessing=st.booleans(),
+        backlog=st.sampled_from([0, 9, 40]),
+        guessing=st.sampled_from(["nobody", "half right", "a draft"]),
     )
-    def build(self, blocks: int, seats: int, extra: int, guessing: bool) -> None:
+    def build(self, blocks: int, seats: int, extra: int, backlog: int, guessing: str) -> None:
         self.capacity = min(blocks * BLOCK_SIZE, 60)
         self.runner = FakeRunner(blocks, BLOCK_SIZE)
         pool = self.new_pool(blocks)
-        limits = SchedulerLimits(seats + extra, seats, self.capacity)
-        guesser = HalfRightGuesser() if guessing else None
+        limits = SchedulerLimits(seats + extra, seats, self.capacity, backlog)
+        self.draft = FakeRunner(blocks, BLOCK_SIZE, shares_writes=True)
+        guesser: Guesser | None = None
+        if guessing == "half right":
+            guesser = HalfRightGuesser()
+        elif guessing == "a draft":
+            guesser = DraftGuesser(
+                self.draft,
+                lambda: StepCosts(base_s=0.01, row_s=0.0001),
+                guesses_max=3,
+                guess_share=0.1,
+                step_tokens_max=limits.token_budget,
+                eos_token_ids=(EOS,),
+            )
         identity = KvIdentity("tiny", "float32")
         scheduler = Scheduler(limits, pool, identity, (EOS,), guesser)
         self.engine = self.new_engine(scheduler, pool)
         self.token_budget = limits.token_budget
+        self.step_tokens_max = max(limits.token_budget, backlog)
         self.requests: dict[str, Expected] = {}
         self.cancelled: set[str] = set()
 
@@ -114,6 +129,7 @@ class EngineSchedules(RuleBasedStateMachine):
         name = f"r{len(self.requests)}"
         self.requests[name] = Expected(prompt, params, kind == "export", list(output))
         self.runner.expect(name, prompt, output)
+        self.draft.expect(name, prompt, output)
         self.engine.apply(
             Submit(
                 name,
@@ -205,7 +221,8 @@ class EngineSchedules(RuleBasedStateMachine):
     def books_balance(self) -> None:
         if hasattr(self, "engine"):
             self.engine.audit()
-            assert self.runner.largest_step_tokens <= self.token_budget
+            assert self.runner.largest_step_tokens <= self.step_tokens_max
+            assert self.draft.largest_step_tokens <= self.token_budget
 
     @invariant()
     def what_a_sender_would_read_is_there(self) -> None:

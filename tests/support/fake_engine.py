@@ -67,6 +67,9 @@ class ChainKv:
     def read_blocks(self, block_ids: Sequence[int]) -> bytes:
         return bytes(self._values[:, :, list(block_ids)].tobytes())
 
+    def touch(self) -> bool:
+        return False
+
     def write_blocks(self, block_ids: Sequence[int], payload: bytes) -> None:
         shape = (LAYOUT.layers, 2, len(block_ids), BLOCK_SIZE, CELL_BYTES)
         values = np.frombuffer(payload, dtype=np.uint8).reshape(shape)

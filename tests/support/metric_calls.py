@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Of Metrics and of the operator's OperatorMetrics.
-REPORTS = {"count", "gauge", "observe", "follow", "under_way", "service_gauge", "service_count"}
+REPORTS = {
+    *("count", "gauge", "observe", "follow", "under_way", "counting", "observing"),
+    *("service_gauge", "service_count"),
+}
 _OWN_ARGUMENTS = {"amount", "value"}  # of those calls; every other keyword is a label
 PREFIXES = ("vllm:", "baton_", "controller_runtime_", "workqueue_", "leader_", "rest_client_")
 

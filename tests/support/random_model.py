@@ -26,6 +26,24 @@ CONFIG = ModelConfig(
     qkv_bias=True,
     qk_norm=True,
 )
+MIXTURE = ModelConfig(
+    family=Family.QWEN3_MOE,
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=1,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    head_size=16,
+    context_length=64,
+    rms_norm_eps=1e-6,
+    rope_theta=10_000.0,
+    qk_norm=True,
+    experts=4,
+    experts_per_token=2,
+    expert_intermediate_size=16,
+    norm_topk_prob=True,
+)
 WINDOWED = replace(CONFIG, sliding_window=10, sliding_layers=(1,))
 POISON_TOKEN = 210
 

@@ -6,9 +6,11 @@ for prefill at a known speed, answers decode in steps whose time follows the cos
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from baton.common.signals import LATELY_S, WINDOW_S
 from baton_operator.autoscaling import decide
 from baton_operator.names import Role
 from baton_operator.scaling import (
@@ -98,6 +100,7 @@ class SimulatedService:
         self._state = ScalingState()
         self._backlog = self._rows = self._held = 0.0
         self._load = IDLE
+        self._asked: deque[Load] = deque(maxlen=int(WINDOW_S / TICK_S))  # of each tick
         self._ticks = 0
 
     def run(self, load: Load, duration_s: float) -> list[Moment]:
@@ -122,6 +125,7 @@ class SimulatedService:
 
     def _serve(self) -> None:
         load = self._load
+        self._asked.append(load)
         arriving = load.requests_per_s * TICK_S
         if not self.pods[Role.DECODE].ready:
             self._held += arriving  # the router holds them
@@ -151,6 +155,8 @@ class SimulatedService:
             return None
         speed = self.pods[Role.PREFILL].ready * PREFILL_TOKENS_PER_S
         waits_s = self._backlog / speed if speed else 0.0
+        minute = list(self._asked)
+        lately = minute[-int(LATELY_S / TICK_S) :]
         return Signals(
             taken_s=self.now_s - 1.0,
             routers_heard=2,
@@ -159,12 +165,14 @@ class SimulatedService:
             requests_running=round(self._rows + self._backlog / self._load.prompt_tokens + 0.49),
             prefill=PrefillSignals(
                 self._backlog,
-                self._load.requests_per_s * self._load.prompt_tokens,
-                self._load.prompt_tokens,
+                _prompt_tokens_per_s(minute),
+                _prompt_tokens_per_s(lately),
+                _prompt_tokens_per_s(minute) / max(_requests_per_s(minute), 1e-9),
                 PREFILL_TOKENS_PER_S,
             ),
             decode=DecodeSignals(
-                self._load.requests_per_s * self._load.output_tokens,
+                _requests_per_s(minute) * self._load.output_tokens,
+                _requests_per_s(lately) * self._load.output_tokens,
                 self._rows,
                 self._kv_tokens(),
                 self._kv_tokens() / KV_TOKENS_PER_REPLICA,
@@ -184,3 +192,11 @@ class SimulatedService:
         for role, decision in outcome.decisions.items():
             self.pods[role].scale(decision.replicas, self.now_s)
         self.timeline.append(Moment(self.now_s, outcome.decisions))
+
+
+def _requests_per_s(asked: list[Load]) -> float:
+    return sum(load.requests_per_s for load in asked) / len(asked)
+
+
+def _prompt_tokens_per_s(asked: list[Load]) -> float:
+    return sum(load.requests_per_s * load.prompt_tokens for load in asked) / len(asked)

@@ -41,7 +41,7 @@ def write_gguf(
     architecture = str(config["model_type"])
     writer = gguf.GGUFWriter(path, architecture)
     _write_shape(writer, config, weights)
-    _write_tokenizer(writer)
+    write_tokenizer(writer)
     for name, tensor in weights.items():
         if architecture == "llama" and (".q_proj." in name or ".k_proj." in name):
             kind = "num_attention_heads" if ".q_proj." in name else "num_key_value_heads"
@@ -86,7 +86,7 @@ def _write_shape(writer: Any, config: Mapping[str, Any], weights: Mapping[str, A
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
-def _write_tokenizer(writer: Any) -> None:
+def write_tokenizer(writer: Any) -> None:
     tokenizer = tiny_tokenizer()
     merges = _merges(tokenizer.to_str())
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])

@@ -35,6 +35,15 @@ class Oracle:
             output: torch.Tensor = self._model(torch.tensor([list(tokens)])).logits[0].float()
         return output
 
+    def save(self, directory: Path) -> None:
+        """What transformers found in a GGUF file, as it publishes models: it saves no model that
+        still knows it came from such a file."""
+        config = self._model.config
+        del config.quantization_config
+        plain = type(self._model)(config)
+        plain.load_state_dict(self._model.state_dict())
+        plain.save_pretrained(directory)
+
     def greedy(self, prompt: Sequence[int], count: int) -> Continuation:
         tokens: list[int] = []
         rows: list[torch.Tensor] = []

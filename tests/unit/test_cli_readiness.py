@@ -56,3 +56,11 @@ async def test_gives_up_at_the_limit_with_the_last_answer(second: float, last: s
             clock=LoopClock(),
             limit_s=10,
         )
+
+
+@pytest.mark.looptime
+async def test_a_worker_is_ready_whoever_it_counts() -> None:
+    await wait_ready(
+        serving_from(5), "http://baton.test", workers=None, clock=LoopClock(), limit_s=60
+    )
+    assert 6 <= asyncio.get_running_loop().time() < 6.5

@@ -59,12 +59,14 @@ def test_router_knows_every_worker_by_role() -> None:
         "--cache-dir": "/cache",
         "--prefill-workers": "127.0.0.1:7001,127.0.0.1:7002",
         "--decode-workers": "127.0.0.1:7003",
+        "--cores-shared": "true",
     }
 
 
 def test_without_prefill_workers_the_router_gets_no_such_flag() -> None:
     router = stack_children(options(prefill=0, decode=2), [7001, 7002], "py")[-1]
     assert "--prefill-workers" not in router.command
+    assert "--cores-shared" not in router.command
     assert flags(router.command)["--decode-workers"] == "127.0.0.1:7001,127.0.0.1:7002"
 
 
@@ -80,6 +82,14 @@ def test_only_decode_is_told_to_guess() -> None:
     assert flags(decode.command)["--draft-model"] == "file:///draft.gguf"
 
 
+def test_decode_stands_back_where_prefill_is_beside_it_and_only_there() -> None:
+    prefill, decode, _ = stack_children(options(), [7001, 7002], "py")
+    assert "--niceness" not in prefill.command
+    assert "--niceness" in decode.command
+    alone = stack_children(options(prefill=0), [7001], "py")[0]
+    assert "--niceness" not in alone.command
+
+
 def test_workers_are_told_model_quantization_threads_and_port() -> None:
     decode = stack_children(options(), [7001, 7002], "py")[1]
     assert flags(decode.command) == {
@@ -88,6 +98,7 @@ def test_workers_are_told_model_quantization_threads_and_port() -> None:
         "--model": "file:///m.gguf",
         "--model-name": "m",
         "--cache-dir": "/cache",
+        "--niceness": "10",
         "--speculation": "draft-model",
         "--draft-model": "file:///draft.gguf",
         "--quantization": "int8",

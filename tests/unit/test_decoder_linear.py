@@ -42,6 +42,7 @@ def error(layer: Linear, weight: torch.Tensor, bias: torch.Tensor, x: torch.Tens
         (Quantization.INT8, 1.6e-2),
         (Quantization.INT8_WEIGHT_ONLY, 1.4e-2),
         (Quantization.INT4_WEIGHT_ONLY, 1.3e-1),
+        (Quantization.INT4, 1.3e-1),
     ],
 )
 def test_each_scheme_stays_within_its_rounding(
@@ -153,5 +154,7 @@ def test_shapes_no_4_bit_kernel_takes_are_known() -> None:
 
 def test_a_scheme_is_parsed_by_name() -> None:
     assert Quantization.parse(" INT8 ") is Quantization.INT8
-    with pytest.raises(ConfigError, match="none, bf16, int8, int8-weight-only, int4-weight-only"):
+    with pytest.raises(
+        ConfigError, match="none, bf16, int8, int4, int8-weight-only, int4-weight-only"
+    ):
         Quantization.parse("fp4")

@@ -6,34 +6,14 @@ import pytest
 from baton.engine.weights.dequantize import CHUNK_VALUES, dequantize
 from baton.model.ggml import GgmlType
 from numpy.typing import NDArray
+from support.ggml_blocks import SCALES_AT, random_blocks
 
-# Where each format keeps its float16 scales (byte offsets): these must be finite numbers.
-SCALES_AT = {
-    GgmlType.Q8_0: (0,),
-    GgmlType.Q4_0: (0,),
-    GgmlType.Q4_1: (0, 2),
-    GgmlType.Q5_0: (0,),
-    GgmlType.Q5_1: (0, 2),
-    GgmlType.Q4_K: (0, 2),
-    GgmlType.Q5_K: (0, 2),
-    GgmlType.Q6_K: (208,),
-}
 QUANTIZABLE = (GgmlType.Q8_0, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q5_0, GgmlType.Q5_1)
 
 
 def oracle(packed: NDArray[np.uint8], kind: GgmlType) -> NDArray[np.float32]:
     values = gguf.dequantize(packed, gguf.GGMLQuantizationType[kind.name])
     return np.ascontiguousarray(values, dtype=np.float32)
-
-
-def random_blocks(kind: GgmlType, blocks: int) -> NDArray[np.uint8]:
-    """Any bytes are a valid block, apart from the scales: -> [blocks, block bytes]."""
-    generator = np.random.default_rng(kind.number)
-    packed = generator.integers(0, 256, (blocks, kind.block_bytes), dtype=np.uint8)
-    for offset in SCALES_AT[kind]:
-        scales = generator.normal(0, 0.1, (blocks, 1)).astype(np.float16)
-        packed[:, offset : offset + 2] = scales.view(np.uint8)
-    return packed
 
 
 def assert_same_bits(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:

@@ -83,6 +83,12 @@ def test_a_token_that_the_host_chooses_is_waited_for(params: SamplingParams, wai
     assert look.must_wait([request]) is waits
 
 
+def test_how_many_guesses_are_right_is_waited_for() -> None:
+    look, request = ahead(), running()
+    look.launch([PlannedSlice(request, 1, (5, 6))])
+    assert look.must_wait([request])
+
+
 def test_a_block_that_only_preemption_would_free_is_waited_for() -> None:
     pool = BlockPool(2, BLOCK_SIZE)
     look, request = ahead(pool), running(prompt=4)

@@ -27,11 +27,17 @@ BLOCK_SIZE = 4
 class World:
     """An engine over the fake runner, with room for `blocks` blocks."""
 
-    def __init__(self, blocks: int = 16, seats: int = 4, budget: int = 16) -> None:
+    def __init__(
+        self,
+        blocks: int = 16,
+        seats: int = 4,
+        budget: int = 16,
+        backlog: int = 0,
+    ) -> None:
         pool = BlockPool(blocks, BLOCK_SIZE)
         self.capacity = min(64, blocks * BLOCK_SIZE)
         self.scheduler = Scheduler(
-            SchedulerLimits(budget, seats, self.capacity),
+            SchedulerLimits(budget, seats, self.capacity, backlog),
             pool,
             KvIdentity("tiny", "float32"),
             (EOS,),
@@ -78,6 +84,31 @@ def solo(tokens: tuple[int, ...], max_tokens: int = 4, capacity: int = 64) -> li
     return solo_output(tokens, params, capacity)
 
 
+def test_what_planning_tells_is_told_before_the_step_is_run() -> None:
+    world = World()
+    world.submit("talks", prompt(3), max_tokens=9)
+    world.step()
+    world.submit("far", prompt(9, salt=1), remote=True)
+    [reserved] = world.step()
+    assert isinstance(reserved, Reserved)
+    [tokens] = world.step()
+    assert isinstance(tokens, Tokens)
+    assert tokens.request_id == "talks"
+
+
+def test_a_request_that_ends_between_plan_and_step_is_left_out_of_it() -> None:
+    world = World()
+    world.submit("talks", prompt(3), max_tokens=9)
+    world.submit("ends", prompt(4, salt=2), max_tokens=9)
+    world.step()
+    world.submit("far", prompt(9, salt=1), remote=True)
+    world.step()  # tells the reservation; both decodes are planned
+    world.engine.apply(Cancel("ends", FinishReason.CANCELLED))
+    events = world.step()
+    told = [event.request_id for event in events if isinstance(event, Tokens) and event.tokens]
+    assert told == ["talks"]
+
+
 def test_decode_goes_first_and_prefill_takes_what_is_left_of_the_budget() -> None:
     world = World(budget=8)
     world.submit("talks", prompt(3))
@@ -88,6 +119,20 @@ def test_decode_goes_first_and_prefill_takes_what_is_left_of_the_budget() -> Non
         ("talks", 1),
         ("long", 7),
     ]
+
+
+def test_prompts_beside_decodes_get_larger_steps() -> None:
+    world = World(blocks=64, budget=4, backlog=9)
+    world.submit("talks", prompt(3), max_tokens=30)
+    world.step()
+    for index in range(3):
+        world.submit(f"long {index}", prompt(40, salt=index + 1))
+    sizes = []
+    while world.scheduler.load().prefill_tokens_waiting:
+        sizes.append(sum(piece.length for piece in world.scheduler.plan()))
+        world.step()
+    assert set(sizes[:-1]) == {9}
+    assert 1 < sizes[-1] <= 9
 
 
 @pytest.mark.parametrize("budget", [4, 5, 7, 64])

@@ -3,7 +3,7 @@
 import pytest
 from baton.engine.batch import BatchSlice, SliceResult, StepBatch
 from baton.engine.blocks import BlockPool
-from baton.engine.draft import DraftGuesser
+from baton.engine.draft import DraftGuesser, shared_out
 from baton.engine.engine import Engine
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams, TokenSample
@@ -61,8 +61,17 @@ class Answers:
         return outputs
 
 
-def draft_guesser(draft: FakeRunner, costs: StepCosts = CHEAP_ROWS) -> DraftGuesser:
-    return DraftGuesser(draft, lambda: costs, guesses_max=4, guess_share=0.1, eos_token_ids=(EOS,))
+def draft_guesser(
+    draft: FakeRunner, costs: StepCosts = CHEAP_ROWS, step_tokens_max: int = 100
+) -> DraftGuesser:
+    return DraftGuesser(
+        draft,
+        lambda: costs,
+        guesses_max=4,
+        guess_share=0.1,
+        step_tokens_max=step_tokens_max,
+        eos_token_ids=(EOS,),
+    )
 
 
 PROMPTS = {f"r{i}": tuple(2 + (i // 2 * 13 + j * 5) % 80 for j in range(9 + i)) for i in range(4)}
@@ -97,6 +106,53 @@ def test_preempted_requests_are_read_anew_by_the_draft() -> None:
     outputs = answers.of(PROMPTS, params)
     assert answers.engine.step().load.preemptions > 0
     assert outputs == {name: solo_output(prompt, params, 64) for name, prompt in PROMPTS.items()}
+
+
+def test_a_draft_reads_a_long_prompt_in_steps_of_its_own_limit() -> None:
+    params = SamplingParams(max_tokens=30, temperature=0.0, ignore_eos=True)
+    draft = FakeRunner(40, BLOCK_SIZE, shares_writes=True)
+    answers = Answers(draft_guesser(draft, step_tokens_max=5), draft)
+    prompts = {"long": tuple(range(2, 40)), "short": (2, 5, 9)}
+    outputs = answers.of(prompts, params)
+    assert outputs == {name: solo_output(prompt, params, 100) for name, prompt in prompts.items()}
+    assert draft.largest_step_tokens == 5
+    assert answers.engine.step().load.guesses_accepted > 30
+
+
+@pytest.mark.parametrize(
+    ("total", "wishes", "shares"),
+    [
+        (10, [3, 2], [3, 2]),
+        (10, [50, 1, 30, 2], [0, 1, 7, 2]),  # whoever lacks least comes first
+        (2, [1, 1, 1], [1, 1, 0]),
+        (0, [4], [0]),
+        (5, [], []),
+    ],
+)
+def test_rows_of_a_draft_step_are_shared_out(
+    total: int, wishes: list[int], shares: list[int]
+) -> None:
+    assert shared_out(total, wishes) == shares
+
+
+class ForgetfulRunner(FakeRunner):
+    """A draft whose first steps fail before they have written anything."""
+
+    def run(self, batch: StepBatch) -> list[SliceResult]:
+        if self.steps < 3:
+            self.steps += 1
+            return [SliceResult(error="no memory") for _ in batch.slices]
+        return super().run(batch)
+
+
+def test_what_a_draft_could_not_read_it_reads_again() -> None:
+    params = SamplingParams(max_tokens=30, temperature=0.0, ignore_eos=True)
+    draft = ForgetfulRunner(40, BLOCK_SIZE, shares_writes=True)
+    answers = Answers(draft_guesser(draft), draft)
+    outputs = answers.of({"a": PROMPTS["r0"]}, params)
+    assert outputs == {"a": solo_output(PROMPTS["r0"], params, 100)}
+    load = answers.engine.step().load
+    assert load.guesses_accepted == load.guesses_made > 15
 
 
 class EchoRunner(FakeRunner):

@@ -45,6 +45,9 @@ class Script:
             asyncio.get_running_loop().call_soon(self.while_reading.pop(0))
         return bytes(block_ids)
 
+    def touch(self) -> bool:
+        return False
+
     def write_blocks(self, block_ids: Sequence[int], payload: bytes) -> None:
         raise AssertionError("a sender writes nothing")
 

@@ -19,7 +19,7 @@ from baton.engine.kernels.build import (
 from baton.engine.kernels.selection import Kernels, choose_library, open_library
 from baton.engine.quant.quantization import Quantization
 
-BEST, VNNI, PLAIN = LEVELS
+BEST, VNNI, NARROW = LEVELS
 
 
 def script(path: Path, text: str) -> Path:
@@ -33,13 +33,14 @@ def test_the_best_level_the_processor_has_is_taken(tmp_path: Path) -> None:
     facts.write_text("processor\t: 0\nflags\t\t: fpu " + " ".join(VNNI.needs) + "\nbugs\t: a\n")
     assert cpu_level(cpu_flags(facts)) is VNNI
     assert cpu_level(BEST.needs) is BEST
-    assert cpu_level(PLAIN.needs) is PLAIN
+    assert cpu_level(NARROW.needs) is NARROW
+    assert cpu_level(NARROW.needs | {"avx512f", "avx512bw"}) is NARROW
 
 
 def test_a_processor_without_wide_vectors_has_no_kernels(tmp_path: Path) -> None:
     assert cpu_flags(tmp_path / "none") == frozenset()
-    with pytest.raises(KernelsUnavailable, match="AVX-512"):
-        cpu_level(frozenset({"avx2"}))
+    with pytest.raises(KernelsUnavailable, match="AVX2"):
+        cpu_level(frozenset({"avx", "sse4_2"}))
 
 
 def test_the_name_changes_with_level_and_compiler() -> None:

@@ -55,6 +55,7 @@ TOLERANCES = {
     (Quantization.INT8, KvCacheDtype.BFLOAT16): 2e-2,
     (Quantization.INT8_WEIGHT_ONLY, KvCacheDtype.AUTO): 1e-2,
     (Quantization.INT4_WEIGHT_ONLY, KvCacheDtype.AUTO): 2e-2,
+    (Quantization.INT4, KvCacheDtype.BFLOAT16): 2e-2,
     (Quantization.NONE, KvCacheDtype.INT8): 2e-3,
     (Quantization.INT8, KvCacheDtype.INT8): 2e-2,
 }
@@ -64,8 +65,6 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.k
 
 
 def native(config: ModelConfig, quantization: Quantization, threads: int = 1) -> StepModel:
-    if SCHEMES[quantization] not in kernels().schemes:
-        pytest.skip(f"no instructions for {quantization.value} here")
     return build_step_model(
         RandomWeights(config, 1), config, quantization, library=kernels(), threads=threads
     )
@@ -92,7 +91,7 @@ def hidden_rows(
         piece = BatchSlice("a", TOKENS[start : start + chunk], start, TABLE)
         rows = model.compute([*others, piece], cache)
         first = rows.firsts[-1]
-        found.append(rows.hidden[first : first + len(piece.token_ids)])
+        found.append(rows.hidden[first : first + len(piece.token_ids)].copy())
     return np.concatenate(found)
 
 
@@ -114,11 +113,38 @@ def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threa
     config: ModelConfig, quantization: Quantization, kv: KvCacheDtype
 ) -> None:
     expected = hidden_rows(native(config, quantization), quantization, kv)
-    for chunk, company, threads in ((1, 3, 1), (300, 2, 3), (37, 0, 1), (64, 4, 2)):
+    for chunk, company, threads in ((1, 3, 1), (300, 2, 3), (37, 0, 1), (64, 4, 2), (1, 0, 2)):
         model = native(config, quantization, threads)
         assert np.array_equal(hidden_rows(model, quantization, kv, chunk, company), expected)
     model = native(config, quantization, threads=3)
-    assert np.array_equal(model.logits(expected)[40:41], model.logits(expected[40:41]))
+    all_rows = model.logits(expected).copy()
+    assert np.array_equal(all_rows[40:41], model.logits(expected[40:41]))
+
+
+@every_config
+@every_pair
+def test_prompts_side_by_side_have_the_bits_that_each_has_alone(
+    config: ModelConfig, quantization: Quantization, kv: KvCacheDtype
+) -> None:
+    """Alike or not, few blocks of rows or many, more or fewer prompts than threads."""
+    expected = hidden_rows(native(config, quantization), quantization, kv)
+    for lengths, threads in (
+        ((150, 150), 2),
+        ((300, 290, 280), 3),
+        ((70, 60, 70, 60), 2),
+        ((200, 100), 2),
+        ((140, 1, 139), 2),
+        ((300, 300), 1),
+    ):
+        cache = empty_cache(config, quantization, BLOCK_COUNT, BLOCK_SIZE, kv)
+        tables = shuffled_tables(BLOCK_COUNT, BLOCK_SIZE, lengths)
+        slices = [
+            BatchSlice(str(i), TOKENS[:length], 0, table)
+            for i, (length, table) in enumerate(zip(lengths, tables, strict=True))
+        ]
+        rows = native(config, quantization, threads).compute(slices, cache)
+        for first, length in zip(rows.firsts, lengths, strict=True):
+            assert np.array_equal(rows.hidden[first : first + length], expected[:length])
 
 
 @every_pair

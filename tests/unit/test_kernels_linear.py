@@ -3,8 +3,9 @@
 import pytest
 import torch
 from baton.engine.kernels.structs import Scheme
+from baton.engine.quant.int4 import LEVEL_PARTS, Int4Linear, weight_levels
 from baton.engine.quant.int4_weight_only import Int4WeightLinear
-from baton.engine.quant.int8 import hadamard
+from baton.engine.quant.int8 import rotated
 from baton.engine.quant.int8_weight_only import Int8WeightLinear
 from support.kernels import PackedLinear
 from torch.nn import functional
@@ -18,6 +19,7 @@ TOLERANCES = {
     Scheme.INT8: 2e-2,
     Scheme.INT8_WEIGHT: 1.4e-2,
     Scheme.INT4_WEIGHT: 1.3e-1,
+    Scheme.INT4: 1.3e-1,
 }
 
 
@@ -71,7 +73,7 @@ def test_rotated_layers_compute_what_plain_ones_do(size: int) -> None:
     found = PackedLinear(weight, None, Scheme.INT8, rotated=size)(x)
     assert error(found, expected) < 0.1
     # the levels are those of rotated weights: with whole rotations as weights, exactly one is left
-    turned = torch.block_diag(*[hadamard(size)] * (192 // size))
+    turned = torch.block_diag(*[rotated(torch.eye(size), size)] * (192 // size))
     unit = PackedLinear(turned, None, Scheme.INT8, rotated=size)(turned)
     assert (unit - torch.eye(192)).abs().max() < 1e-6
 
@@ -115,10 +117,11 @@ def test_zeros_and_nan_stay_in_their_rows(scheme: Scheme) -> None:
     assert torch.equal(found[others], layer(x[others]))
 
 
-def test_many_rows_are_blocked_without_a_seam() -> None:
+@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT4])
+def test_many_rows_are_blocked_without_a_seam(scheme: Scheme) -> None:
     weight, bias, x = tensors(64, 70)
     many = x.repeat(20, 1)  # 340 rows: several blocks, the last one partial
-    layer = PackedLinear(weight, bias, Scheme.INT8)
+    layer = PackedLinear(weight, bias, scheme)
     assert torch.equal(layer(many, threads=2), layer(x).repeat(20, 1))
 
 
@@ -142,6 +145,41 @@ def test_weights_that_came_from_4_bits_are_those_of_the_file(kind: str) -> None:
     found = PackedLinear(weight, None, Scheme.INT4_WEIGHT)(torch.eye(weight.shape[1])).t()
     # the levels, scales and minima of the file, rounded to bfloat16 where they are multiplied
     assert torch.equal(found, weight.bfloat16().float())
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1"])
+def test_4_bits_with_8_bit_activations_keep_the_files_weights_within_half_a_level(
+    kind: str,
+) -> None:
+    weight = written_as_gguf(kind)
+    found = PackedLinear(weight, None, Scheme.INT4)(torch.eye(weight.shape[1])).t()
+    scales = weight.abs().amax(1, keepdim=True) / 127
+    # half a level, and the rounding of step and start to parts of one
+    limit = (0.5 + 8.5 / LEVEL_PARTS) * scales
+    assert ((found - weight).abs() <= limit).all()
+    levels, _ = weight_levels(weight)
+    assert levels.abs().max() == 127
+    assert len(levels.unique()) > 16  # 8 bits of levels out of 4 bits a weight
+
+
+@pytest.mark.parametrize(("inner", "outer"), SHAPES)
+def test_4_bits_with_8_bit_activations_are_those_of_torch(inner: int, outer: int) -> None:
+    weight, bias, x = tensors(inner, outer)
+    found = PackedLinear(weight, bias, Scheme.INT4)(x)
+    expected = Int4Linear(weight, bias)(x)
+    assert error(found - bias, expected - bias) < 1e-5
+
+
+def test_a_large_channel_costs_only_its_own_stretch_its_small_values() -> None:
+    weight, _, x = tensors(192, 64)
+    x[:, 70] = 1e4 * x.norm(dim=1)
+    without = x.clone()
+    without[:, 64:128] = 0.0
+    layer = PackedLinear(weight, None, Scheme.INT4)
+    apart = layer(x - without) + layer(without)
+    # what the channel adds is far larger than the rest, so sums keep some 1e-3 of that
+    assert error(layer(x) - layer(x - without), layer(without)) < 3e-2
+    assert torch.allclose(layer(x), apart, rtol=1e-5)
 
 
 def test_levels_of_8_bits_are_multiplied_as_they_are() -> None:

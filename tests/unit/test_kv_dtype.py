@@ -11,7 +11,13 @@ from baton.engine.quant.kv import (
     require_fit,
     require_kv_on_cpu,
 )
-from baton.engine.quant.quantization import CPU_SCHEMES, Quantization, require_on_cpu
+from baton.engine.quant.quantization import (
+    CPU_SCHEMES,
+    CUDA_SCHEMES,
+    Quantization,
+    require_on_cpu,
+    require_on_cuda,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +28,7 @@ from baton.engine.quant.quantization import CPU_SCHEMES, Quantization, require_o
         (Quantization.INT8, "int8"),
         (Quantization.INT8_WEIGHT_ONLY, "bfloat16"),
         (Quantization.INT4_WEIGHT_ONLY, "bfloat16"),
+        (Quantization.INT4, "int8"),
         (Quantization.FP8, "bfloat16"),
     ],
 )
@@ -55,3 +62,10 @@ def test_a_cpu_worker_refuses_what_only_a_cuda_device_computes() -> None:
     require_kv_on_cpu("int8")
     with pytest.raises(ConfigError, match="fp8 needs a CUDA device"):
         require_kv_on_cpu("fp8")
+
+
+def test_a_cuda_worker_refuses_what_only_a_processor_computes() -> None:
+    for scheme in CUDA_SCHEMES:
+        require_on_cuda(scheme)
+    with pytest.raises(ConfigError, match="int4 is for CPUs; on a CUDA device choose int4-weight"):
+        require_on_cuda(Quantization.INT4)

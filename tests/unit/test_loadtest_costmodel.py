@@ -34,6 +34,9 @@ class TimedRunner:
     def read_blocks(self, block_ids: object) -> bytes:
         raise AssertionError("nothing is handed over")
 
+    def touch(self) -> bool:
+        return False
+
     def write_blocks(self, block_ids: object, payload: bytes) -> None:
         raise AssertionError("nothing is handed over")
 

@@ -6,6 +6,7 @@ import pytest
 from baton.engine.quant.quantization import Quantization
 from baton_loadtest.peers import baton_stack, vllm_cpu
 from baton_loadtest.peers.client import Load, LoadCommand
+from baton_loadtest.peers.command import baton_entrants, remaining
 from baton_loadtest.peers.environments import PythonEnvironment
 from baton_loadtest.peers.llama_cpp import SLOTS, LlamaCpp
 from baton_loadtest.peers.process import Command
@@ -157,3 +158,11 @@ def test_every_command_has_a_limit() -> None:
         LlamaCpp(Path("llama"), "cpu").contestant(Path("g"), "q", "m", 1).serve(81),
     )
     assert all(0 < command.limit_s <= 7_200 for command in commands)
+
+
+def test_contestants_are_left_out_by_how_their_names_begin() -> None:
+    entered = baton_entrants("m", Quantization.INT8, ())
+    assert remaining(entered, ()) == entered
+    assert remaining(entered, ("vllm",)) == entered
+    [left] = remaining(entered, ("BATON agg", "vllm"))
+    assert left.contestant.name == "Baton 1P + 1D int8"

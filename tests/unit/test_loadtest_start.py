@@ -1,5 +1,6 @@
 """What `make start` says of a start: how long each phase took, and memory against the need."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from baton.engine.quant.quantization import Quantization
@@ -16,6 +17,7 @@ from baton_loadtest.start import (
     memory_table,
     phase_table,
     verdict_table,
+    weight_bytes,
 )
 from rich.console import Console
 from rich.table import Table
@@ -62,6 +64,18 @@ def test_memory_is_weighed_against_weights_and_a_full_cache() -> None:
     assert weight_count(CONFIG) == MIB
     said = rows(memory_table(started("decode", 1.0, 100 * MIB), CONFIG, Quantization.INT8))
     assert [row[1] for row in said] == ["100", "200", "1", str(KV_CACHE_MIB), "356"]
+
+
+def test_weights_count_as_they_are_held_the_head_in_its_own_scheme() -> None:
+    with_layer = replace(CONFIG, layers=1)
+    layer = weight_count(with_layer) - weight_count(CONFIG)
+    for quantization, of_layer, of_head in (
+        (Quantization.NONE, 4.0, 4.0),
+        (Quantization.INT8, 1.0, 1.0),
+        (Quantization.INT4, 0.625, 1.0),
+    ):
+        expected = layer * of_layer + MIB * of_head
+        assert weight_bytes(with_layer, quantization) == expected
 
 
 def test_the_verdict_takes_both_limits() -> None:

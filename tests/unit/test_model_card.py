@@ -82,6 +82,21 @@ def test_every_dense_family_is_an_architecture(tmp_path: Path, family: Family) -
     assert gguf_config(tmp_path, family.value).family is family
 
 
+MIXTURE: dict[str, Value] = {
+    "architecture": "qwen3moe",
+    "expert_count": 8,
+    "expert_used_count": 2,
+    "expert_feed_forward_length": 24,
+}
+
+
+def test_a_mixture_of_experts_in_gguf_makes_shares_add_up(tmp_path: Path) -> None:
+    config = gguf_config(tmp_path, **MIXTURE)  # type: ignore[arg-type]
+    assert config.family is Family.QWEN3_MOE
+    assert (config.experts, config.experts_per_token) == (8, 2)
+    assert (config.expert_intermediate_size, config.norm_topk_prob) == (24, True)
+
+
 def test_gguf_flags_follow_the_tensors(tmp_path: Path) -> None:
     config = gguf_config(
         tmp_path,
@@ -136,7 +151,10 @@ def test_gguf_sliding_window_counts_only_for_mistral(tmp_path: Path) -> None:
         ({"attention__value_length": 8}, "value size"),
         ({"rope__dimension_count": 8}, "partial rotary"),
         ({"rope__scaling__type": "yarn"}, "rope scaling yarn.*linear llama3"),
-        ({"expert_count": 8}, "mixture of experts"),
+        ({"expert_count": 8}, "mixture of experts.*qwen3moe"),
+        (MIXTURE | {"without": "expert_count"}, r"qwen3moe\.expert_count is missing"),
+        (MIXTURE | {"expert_count": 0}, r"qwen3moe\.expert_count is not a positive"),
+        (MIXTURE | {"expert_used_count": 9}, "9 experts for each token, of 8"),
         ({"divisors": [1.0] * 7}, "7 rope_freqs for a head size of 16"),
         ({"divisors": [0.0] * 8}, "rope_freqs.weight is not a list of positive numbers"),
     ],

@@ -179,6 +179,24 @@ def test_a_prefill_worker_that_looks_slow_is_asked_now_and_then() -> None:
     assert reasons == {Reason.PROBE, Reason.LOCAL_FASTER}
 
 
+@pytest.mark.parametrize("turn", range(PROBE_TURNS))
+def test_on_shared_cores_no_wait_for_prefill_is_too_long(turn: int) -> None:
+    rate = (("p", 1_000.0),)
+    slow_way = WorkerLoad(coefficients=LEARNED, transfer_bytes_per_s=rate)
+    queue = busy(worker("p", Role.PREFILL), prefill_tokens_waiting=1_000_000)
+    for load in (slow_way, WorkerLoad(coefficients=LEARNED)):
+        decision = decide((replace(worker("d"), load=load), queue), NEED, turn, cores_shared=True)
+        assert decision is not None
+        assert (decision.prefill_candidates, decision.reason) == (("p",), Reason.REMOTE)
+
+
+def test_on_shared_cores_too_what_decode_has_cached_stays_there() -> None:
+    fleet = (worker("d", cached=64), worker("p", Role.PREFILL))
+    decision = decide(fleet, NEED, 0, cores_shared=True)
+    assert decision is not None
+    assert (decision.prefill_candidates, decision.reason) == ((), Reason.CACHED)
+
+
 def test_the_more_a_local_prefill_would_hold_up_the_longer_the_wait_that_is_worth_it() -> None:
     queue = busy(worker("p", Role.PREFILL), prefill_tokens_waiting=300)
     assert decided(busy(worker("d")), queue).reason is Reason.PREFILL_SATURATED

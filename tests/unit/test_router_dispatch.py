@@ -24,6 +24,7 @@ from baton.router.holding import Holding
 from baton.router.picture import Picture
 from baton.router.tally import Tally, Targets
 from baton.router.work import Update, Work
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 from support.fake_fleet import LOST, FakeLinks, decode_worker, picture_of, refused, tokens
 from support.hand_clock import HandClock
@@ -286,8 +287,8 @@ async def test_an_ignored_end_of_sequence_is_no_finish() -> None:
 async def test_what_the_first_update_tells_is_told_once() -> None:
     work = replace(WORK, params=replace(WORK.params, prompt_logprobs=1))
     echo = (TokenSample(1), TokenSample(2, -0.5))
-    first = replace(tokens(5), cached_tokens=2, prompt_logprobs=echo)
-    again = replace(tokens(6, finish=STOP), cached_tokens=3, prompt_logprobs=echo)
+    first = structs.replace(tokens(5), cached_tokens=2, prompt_logprobs=echo)
+    again = structs.replace(tokens(6, finish=STOP), cached_tokens=3, prompt_logprobs=echo)
     links = FakeLinks([first, LOST], [again])
     updates = await ran(links, Fleet(A, B), work)
     assert [update.cached_tokens for update in updates] == [2, None]
@@ -318,7 +319,7 @@ async def test_work_that_is_late_already_is_not_submitted() -> None:
 
 async def test_what_ran_is_told_for_scaling() -> None:
     fleet = Fleet(A, B)
-    first = replace(tokens(5), cached_tokens=2)
+    first = structs.replace(tokens(5), cached_tokens=2)
     await ran(FakeLinks([first, LOST], [tokens(6, finish=STOP)]), fleet)
     traffic = fleet.tally.traffic()
     assert (traffic.requests_arrived, traffic.requests_ended, traffic.requests_running) == (1, 1, 0)

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
+import pytest
 from baton.common.errors import Overloaded
 from baton.router.openai.chunks import error_event
 from baton.router.openai.sse import KEEP_ALIVE, EventStream
+from openai._streaming import SSEDecoder
 
 
 class Client:
@@ -94,6 +96,14 @@ async def test_an_idle_stream_is_kept_alive_and_errors_then_are_events() -> None
     assert b'"code":"overloaded"' in client.body
 
 
+def test_clients_see_no_event_in_what_keeps_a_stream_alive() -> None:
+    body = KEEP_ALIVE + b"data: 1\n\n" + KEEP_ALIVE + b"data: 2\n\n"
+    events = SSEDecoder().iter_bytes(iter([body]))
+    assert [event.data for event in events if event.data] == ["1", "2"]
+    # clients that trim every piece they read, as vLLM's benchmark does
+    assert KEEP_ALIVE.strip() == b""
+
+
 async def test_the_events_are_closed_when_the_client_goes() -> None:
     closed = asyncio.Event()
 
@@ -122,3 +132,52 @@ async def test_proxies_are_told_to_pass_events_on_as_they_come() -> None:
     client = await streamed(events)
     assert client.headers[b"x-accel-buffering"] == b"no"  # nginx buffers without it
     assert client.headers[b"cache-control"] == b"no-cache"
+
+
+async def test_only_the_start_and_the_end_pass_by_what_is_around_a_request() -> None:
+    async def events(_: Client) -> AsyncGenerator[bytes, None]:
+        yield b"data: 1\n\n"
+        yield b"data: 2\n\n"
+
+    around, server = Client(), Client()
+    stream = EventStream(events(server), error_event)
+    scope = {"type": "http", "state": {"send": server.send}}
+    await stream(scope, around.receive, around.send)  # type: ignore[arg-type]
+    assert [message["type"] for message in around.messages] == [
+        *("http.response.start", "http.response.body")
+    ]
+    assert around.complete
+    assert server.body == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_an_event_waits_until_the_start_of_its_answer_is_sent() -> None:
+    """Also where a keep-alive has begun it and the connection takes nothing."""
+    taking = asyncio.Event()
+
+    class Stuck(Client):
+        async def send(self, message: dict[str, object]) -> None:
+            self.got.set()
+            await taking.wait()
+            self.messages.append(message)
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        await client.got.wait()
+        asyncio.get_running_loop().call_soon(taking.set)
+        yield b"data: 1\n\n"
+
+    client = Stuck()
+    stream = EventStream(events(), error_event, keep_alive_s=0.001)
+    await stream({"type": "http"}, client.receive, client.send)  # type: ignore[arg-type]
+    assert client.status == 200
+    assert sorted([bytes(m["body"]) for m in client.messages[1:]]) == [  # type: ignore[call-overload]
+        *(b"", KEEP_ALIVE, b"data: 1\n\n")
+    ]
+
+
+async def test_a_bug_in_the_events_is_the_callers_to_report() -> None:
+    async def events(_: Client) -> AsyncGenerator[bytes, None]:
+        yield b"data: 1\n\n"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await streamed(events)

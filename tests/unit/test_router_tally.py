@@ -1,6 +1,8 @@
 """What passes through the router, as signals and as metrics."""
 
+import msgspec
 from baton.common.metrics import Metrics
+from baton.common.signals import LATELY_S
 from baton.router.tally import Tally, Targets
 from prometheus_client import CollectorRegistry
 from support.hand_clock import HandClock
@@ -48,3 +50,20 @@ def test_running_and_held_are_of_now_and_sums_of_the_last_minute() -> None:
     traffic = told.traffic()
     assert (traffic.requests_running, traffic.requests_arrived) == (0, 0)
     assert (traffic.requests_ended, traffic.output_tokens, traffic.window_s) == (1, 3, 60)
+
+
+def test_what_arrived_lately_is_told_beside_the_minute() -> None:
+    told, _, clock = tally(Targets())
+    told.arrived(10)
+    told.found_cached(4)
+    told.ended(3)
+    lately = told.traffic().lately
+    assert lately is not None
+    assert (lately.requests_arrived, lately.prompt_tokens_arrived) == (1, 10)
+    assert lately.prompt_tokens_cached == 4
+    assert (lately.requests_ended, lately.output_tokens) == (1, 3)
+    clock.now_s += LATELY_S + 1
+    traffic = told.traffic()
+    assert traffic.prompt_tokens_arrived == 10
+    assert traffic.lately is not None
+    assert not any(msgspec.structs.astuple(traffic.lately))

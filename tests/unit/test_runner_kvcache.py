@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from baton.common.errors import ConfigError, TransferCorrupt
-from baton.engine.kvcache import PagedKvCache
+from baton.engine.kvcache import TOUCHED_BYTES, PagedKvCache
 from baton.engine.kvside import TorchKv
 from support.random_model import CONFIG
 
@@ -23,6 +23,20 @@ def make_cache(dtype: str = "float32", *, filled: bool = False) -> PagedKvCache:
                 vectors = torch.randn(10 * SLOTS, KV_HEADS, HEAD_SIZE, generator=generator)
                 side.write(torch.arange(10 * SLOTS), vectors)
     return cache
+
+
+def test_touching_goes_through_all_of_the_memory_once_and_changes_nothing() -> None:
+    cache = PagedKvCache(CONFIG, block_count=4_000, block_size=SLOTS, dtype="float32")
+    cache.write_blocks([5], bytes(range(256)) * (cache.block_bytes // 256))
+    before = cache.read_blocks([5, 6])
+    touched = 0
+    while cache.touch():
+        touched += TOUCHED_BYTES
+    assert touched == 0 or 0 <= touched - cache.sides.nbytes < TOUCHED_BYTES
+    assert not cache.touch()
+    assert cache.read_blocks([5, 6]) == before
+    cache.clear()
+    assert cache.touch() == bool(touched)
 
 
 def test_a_payload_is_layer_side_block_slot_head_dim() -> None:

@@ -1,10 +1,14 @@
 """Guesses come from what was said before, and only as many as pay."""
 
 import pytest
+from baton.engine.messages import Submit
+from baton.engine.params import SamplingParams
+from baton.engine.request import new_request
 from baton.engine.speculation import (
     PROBE_INTERVAL_STEPS,
     Acceptance,
     PromptLookup,
+    PromptLookupGuesser,
     StepCosts,
     expected_tokens,
     guess_count,
@@ -41,6 +45,17 @@ def test_without_a_repeated_pair_nothing_is_guessed() -> None:
 
 def test_a_loop_is_guessed_as_far_as_it_is_known() -> None:
     assert lookup(5, 6, 5, 6, 5, 6).guess(4) == (5, 6)
+
+
+def test_lookup_wishes_for_guesses_only_where_there_are_any() -> None:
+    guesser = PromptLookupGuesser(lambda: MEMORY_BOUND, guesses_max=4)
+
+    def wish(*prompt: int) -> int:
+        request = new_request(Submit("r", prompt, SamplingParams(9)), b"")
+        return guesser.wish(request, decoding=1)
+
+    assert wish(1, 2, 3, 1, 2) > 0
+    assert wish(1, 2, 3, 2, 1) == 0
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5), st.integers(0, 40))

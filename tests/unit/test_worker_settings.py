@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from baton.common.config import read_settings
 from baton.common.errors import ConfigError
+from baton.engine.devices import DeviceChoice
 from baton.engine.quant.quantization import Quantization
 from baton.rpc.identity_files import TlsFiles
 from baton.worker.settings import WorkerSettings
@@ -40,6 +41,13 @@ def test_certificates_need_their_name_and_the_name_its_certificates() -> None:
     for alone in (("--tls-dir", "/tls"), ("--tls-name", "m.default.baton")):
         with pytest.raises(ConfigError, match="tls_dir and tls_name"):
             read(*alone)
+
+
+def test_prompts_go_side_by_side_on_threads_of_their_own_and_in_steps_of_any_length() -> None:
+    assert read("--threads", "4").prompts_together(DeviceChoice.CPU) == 4
+    assert read("--threads", "4").prompts_together(DeviceChoice.CUDA) == 1
+    bounded = read("--threads", "4", "--step-tokens-max", "128")
+    assert bounded.prompts_together(DeviceChoice.CPU) == 1
 
 
 def test_a_budget_below_the_batch_is_refused() -> None:

@@ -90,7 +90,7 @@ def reduced(said: Mapping[str, object]) -> dict[str, object]:
     kept = {name: said[name] for name in KEPT if name in said}
     errors = said.get("errors")
     if isinstance(errors, list):
-        words = sorted({str(error).strip()[-ERROR_CHARS_MAX:] for error in errors if error})
+        words = sorted({_last_line(error)[-ERROR_CHARS_MAX:] for error in errors if error})
         kept["errors"] = words[:ERRORS_MAX]
     return kept
 
@@ -108,6 +108,11 @@ def measurement(result: Mapping[str, object], load: Load) -> Measurement:
         completed=completed,
         failed=load.prompts - completed,
     )
+
+
+def _last_line(error: object) -> str:
+    """What went wrong; of a traceback, the lines before it only name places on this machine."""
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _number(result: Mapping[str, object], name: str) -> float:

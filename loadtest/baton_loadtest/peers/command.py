@@ -53,6 +53,10 @@ def run_peers(
     rounds: Annotated[
         int, typer.Option(min=1, max=ROUNDS_MAX, help="Everybody in turn, so many times.")
     ] = 1,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave out those so named, such as vllm."),
+    ] = None,
     work_dir: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +79,7 @@ def run_peers(
             baton_options=tuple(baton_options or ()),
             rounds=rounds,
             quick=quick,
+            without=tuple(without or ()),
             tell=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
         )
         save(found, results)
@@ -93,6 +98,7 @@ def compare(
     baton_options: tuple[str, ...],
     rounds: int,
     quick: bool,
+    without: tuple[str, ...],
     tell: Tell,
 ) -> Comparison:
     """All of it. Raises ModelSourceError, Unavailable when there is no client to measure with."""
@@ -105,9 +111,12 @@ def compare(
     name = served_name(DEFAULT_MODEL)
     prepare_client(workbench, folder, model)
     cores = sorted(os.sched_getaffinity(0))
-    entered = (
-        *prepare_peers(workbench, folder, model, name, cores),
-        *baton_entrants(name, quantization, baton_options),
+    entered = remaining(
+        (
+            *prepare_peers(workbench, folder, model, name, cores),
+            *baton_entrants(name, quantization, baton_options),
+        ),
+        without,
     )
     before = load_average()
     with httpx.Client(trust_env=False) as http:  # no proxy between us and loopback
@@ -150,6 +159,12 @@ def baton_entrants(
         )
         for prefill in PREFILL_COUNTS
     )
+
+
+def remaining(entered: tuple[Prepared, ...], without: tuple[str, ...]) -> tuple[Prepared, ...]:
+    """Those whose name begins with none of these, in letters of any case."""
+    left_out = tuple(name.lower() for name in without)
+    return tuple(one for one in entered if not one.contestant.name.lower().startswith(left_out))
 
 
 def unprepared(entered: tuple[Prepared, ...], *, quick: bool) -> tuple[Cell, ...]:
