@@ -35,6 +35,9 @@ HOPPER = GPUTarget("cuda", 90, 32)
 BF16, FP8, I32, F32 = torch.bfloat16, torch.float8_e4m3fn, torch.int32, torch.float32
 CPU = torch.device("cpu")
 H200_PROCESSORS = 132
+WAIT = "ACQBULK"
+"""Until the kernels ahead have ended; programs of the next one may start after PREEXIT."""
+INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z]\w*(?:\.\w+)*)")
 LLAMA = {"hidden": 4096, "intermediate": 14336, "heads": 32, "kv_heads": 8, "head_size": 128}
 
 
@@ -49,6 +52,7 @@ class Compiled:
     stack_bytes: int  # of a thread: what does not fit into registers
     shared_bytes: int
     instructions: tuple[str, ...]  # of those that matter
+    prelude: tuple[str, ...] | None  # machine code up to the wait for kernels ahead; None: no wait
 
 
 class NoDevice:
@@ -95,19 +99,34 @@ class Compiler:
             stack_bytes=stack,
             shared_bytes=one.metadata.shared,
             instructions=tuple(word for word in words if word in text),
+            prelude=prelude(machine_code(one.asm["cubin"])),
         )
+
+
+def told_of(cubin: bytes, question: str) -> str:
+    """What NVIDIA's tool in Triton's wheel says."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        command = [triton.knobs.nvidia.cuobjdump.path, question, str(path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def resources(cubin: bytes) -> tuple[int, int]:
     """Registers and bytes of stack of a thread."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(cubin)
-        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(path)]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", told_of(cubin, "--dump-resource-usage"))
     assert found is not None
     return int(found[1]), int(found[2])
+
+
+def machine_code(cubin: bytes) -> list[str]:
+    """Names of a kernel's instructions, in order."""
+    return INSTRUCTION.findall(told_of(cubin, "--dump-sass"))
+
+
+def prelude(instructions: list[str]) -> tuple[str, ...] | None:
+    waits = [at for at, name in enumerate(instructions) if name.startswith(WAIT)]
+    return tuple(instructions[: waits[0]]) if waits else None
 
 
 def zeros(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:

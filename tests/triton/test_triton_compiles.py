@@ -19,6 +19,13 @@ SHARED_BYTES_OF_PROGRAM = 227 * 1024
 RESERVED_BYTES = 1024  # of each program, by the system
 THREADS_OF_WARP = 32
 
+# Machine code: loads, stores, atomics, asynchronous copies, ends and jumps.
+EARLY_ONLY_IF_LATE = (
+    *("LD.", "LDG", "LDL", "ST.", "STG", "STL", "ATOM", "RED", "UBLK", "UTMA", "EXIT", "RET"),
+    *("BRA", "BRX", "JMP", "CALL"),
+)
+SECOND_CACHE_FETCH = "CCTL.E.PF2"
+
 BF16, FP8, INT8 = "torch.bfloat16", "torch.float8_e4m3fn", "torch.int8"
 
 
@@ -69,6 +76,26 @@ def test_numbers_stay_in_registers(compiled: list[dict[str, Any]]) -> None:
 
 def test_another_step_of_the_same_model_compiles_nothing(compiled: list[dict[str, Any]]) -> None:
     assert [one for one in compiled if "again" in one["case"]] == []
+
+
+def test_no_kernel_touches_memory_or_ends_before_those_ahead_have_ended(
+    compiled: list[dict[str, Any]],
+) -> None:
+    """What lets a kernel start early: in its machine code, not only in its source."""
+    for one in compiled:
+        assert one["prelude"] is not None, one
+        assert [name for name in one["prelude"] if name.startswith(EARLY_ONLY_IF_LATE)] == [], one
+        assert one["prelude"].count("PREEXIT") == 1, one
+
+
+def test_weights_of_few_rows_are_asked_for_before_the_rows_are_there(
+    compiled: list[dict[str, Any]],
+) -> None:
+    products = [one for one in compiled if one["kernel"] == "_multiply"]
+    for one in products:
+        many = "of 128" in one["case"]  # bound by arithmetic
+        assert (SECOND_CACHE_FETCH in one["prelude"]) != many, one
+    assert {"of 128" in one["case"] for one in products} == {True, False}
 
 
 @pytest.mark.parametrize("case", [BF16, FP8, INT8, f"{BF16} with a window"])

@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
+from baton.engine.cuda.kernels.launch import begin, launch
 from baton.engine.cuda.kernels.rounding import (
     in_units,
     is_quantized,
@@ -35,7 +36,9 @@ def silu_mul(
     if rows == 0:
         return
     block = row_block(width) if whole else COLUMNS
-    _silu_mul[(rows, 1 if whole else triton.cdiv(width, block))](
+    launch(
+        _silu_mul,
+        (rows, 1 if whole else triton.cdiv(width, block)),
         gate_up,
         out,
         out_scale,
@@ -52,12 +55,24 @@ def quantize_rows(x: torch.Tensor, out: torch.Tensor, out_scale: torch.Tensor) -
     if rows == 0:
         return
     block = row_block(width)
-    _quantize_rows[(rows,)](x, out, out_scale, width=width, block=block, num_warps=row_warps(block))
+    launch(
+        _quantize_rows,
+        (rows,),
+        x,
+        out,
+        out_scale,
+        width=width,
+        block=block,
+        num_warps=row_warps(block),
+    )
 
 
 @triton.jit
-def _silu_mul(gate_up, out, out_scale, width: tl.constexpr, block: tl.constexpr):
+def _silu_mul(
+    gate_up, out, out_scale, width: tl.constexpr, block: tl.constexpr, early: tl.constexpr
+):
     """A row, or `block` columns of it, a program."""
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     inside = columns < width
@@ -75,8 +90,11 @@ def _silu_mul(gate_up, out, out_scale, width: tl.constexpr, block: tl.constexpr)
 
 
 @triton.jit
-def _quantize_rows(x, out, out_scale, width: tl.constexpr, block: tl.constexpr):
+def _quantize_rows(
+    x, out, out_scale, width: tl.constexpr, block: tl.constexpr, early: tl.constexpr
+):
     """One row a program."""
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
     inside = columns < width

@@ -21,6 +21,7 @@ from baton.engine.cuda.kernels.attention_few import (
 )
 from baton.engine.cuda.kernels.attention_plan import few_rows, few_shape, tiles_shape
 from baton.engine.cuda.kernels.attention_tiles import attend_tiles
+from baton.engine.cuda.kernels.launch import launch
 from baton.engine.cuda.kernels.rope import KvScales
 
 
@@ -153,7 +154,9 @@ def _launch_tiles(call: _Call, bound: int) -> None:
     tile_rows = shape.block_m // (call.heads // call.kv_heads)
     # as many tiles as any division of the rows among the sequences can make
     tiles = len(call.q) // tile_rows + call.sequences
-    attend_tiles[(call.kv_heads, tiles)](
+    launch(
+        attend_tiles,
+        (call.kv_heads, tiles),
         *call.tensors(),
         call.scale(),
         call.table_width(),
@@ -173,7 +176,9 @@ def _launch_few(call: _Call, bound: int, splits: int, workspace: SplitWorkspace)
     group = call.heads // call.kv_heads
     element, cached = call.q.element_size(), call.keys.element_size()
     shape = few_shape(call.head_size, element, cached, group)
-    attend_few[(call.kv_heads, call.sequences, splits)](
+    launch(
+        attend_few,
+        (call.kv_heads, call.sequences, splits),
         *call.tensors(),
         workspace.sums,
         workspace.weights,
@@ -190,7 +195,9 @@ def _launch_few(call: _Call, bound: int, splits: int, workspace: SplitWorkspace)
     )
     if splits > 1:
         constants = call.constants()
-        combine_parts[(call.heads, call.sequences, bound)](
+        launch(
+            combine_parts,
+            (call.heads, call.sequences, bound),
             call.inputs.query_starts,
             call.inputs.context_lengths,
             call.out,

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from baton.engine.cuda.kernels.attention_softmax import as_multiplied, fold_columns, nothing_seen
+from baton.engine.cuda.kernels.launch import begin
 
 # Tokens of a part: fewer are not worth a program. 64 tokens of 128 numbers are 16 KiB of keys.
 PART_TOKENS_MIN = 64
@@ -49,9 +50,11 @@ def attend_few(
     block_m: tl.constexpr,
     block_n: tl.constexpr,
     block_d: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Grid (kv_heads, sequences, splits), for sequences of at most `rows_bound` rows. Without
     `split` the result goes to `out` at once."""
+    begin(early)
     head, sequence, part = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     first_row = tl.load(query_starts + sequence)
     rows = tl.load(query_starts + sequence + 1) - first_row
@@ -105,8 +108,10 @@ def combine_parts(
     block_n: tl.constexpr,
     block_d: tl.constexpr,
     combined: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Grid (heads, sequences, rows_bound of the parts): one row and head a program."""
+    begin(early)
     head, sequence, row = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     rows_bound = tl.num_programs(2)
     first_row = tl.load(query_starts + sequence)

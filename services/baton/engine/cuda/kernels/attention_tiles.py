@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from baton.engine.cuda.kernels.attention_softmax import as_multiplied, fold_columns, nothing_seen
+from baton.engine.cuda.kernels.launch import begin
 
 
 @triton.jit(
@@ -36,8 +37,10 @@ def attend_tiles(
     block_m: tl.constexpr,
     block_n: tl.constexpr,
     block_d: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Grid (kv_heads, tiles). Sequences of at most `rows_few` rows are the other kernel's."""
+    begin(early)
     group: tl.constexpr = heads // kv_heads
     tile_rows: tl.constexpr = block_m // group
     head = tl.program_id(0)

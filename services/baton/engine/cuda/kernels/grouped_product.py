@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from baton.engine.cuda.kernels.grouped_route import NOBODY, Routes, tiles_max
+from baton.engine.cuda.kernels.launch import begin, launch
 from baton.engine.cuda.kernels.matmul_product import Factors
 from baton.engine.cuda.kernels.matmul_tiles import dense_sum, paired_sum
 
@@ -65,7 +66,9 @@ def multiply_grouped(
     pairs, outputs = out.shape
     experts = len(routes.counts)
     tiles = pairs if plan.lone else tiles_max(pairs, experts, plan.tile_rows)
-    _multiply_grouped[(triton.cdiv(outputs, plan.block_outputs), tiles)](
+    launch(
+        _multiply_grouped,
+        (triton.cdiv(outputs, plan.block_outputs), tiles),
         x,
         weight,
         factors.row_scales,
@@ -94,7 +97,9 @@ def add_up(pairs_out: torch.Tensor, slots: torch.Tensor | None, out: torch.Tenso
     zeros for padding rows, whose slot is negative."""
     rows, columns = out.shape
     block = min(COLUMNS_AT_ONCE, triton.next_power_of_2(columns))
-    _add_up[(rows, triton.cdiv(columns, block))](
+    launch(
+        _add_up,
+        (rows, triton.cdiv(columns, block)),
         pairs_out,
         slots,
         out,
@@ -124,7 +129,9 @@ def _multiply_grouped(
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
     block_inputs: tl.constexpr,
+    early: tl.constexpr,
 ):
+    begin(early)
     steps: tl.constexpr = (input_count + block_inputs - 1) // block_inputs
     tile = tl.program_id(1)
     places = tl.arange(0, block_rows)
@@ -171,7 +178,9 @@ def _add_up(
     columns: tl.constexpr,
     per_token: tl.constexpr,
     block: tl.constexpr,
+    early: tl.constexpr,
 ):
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * block + tl.arange(0, block)
     inside = column < columns

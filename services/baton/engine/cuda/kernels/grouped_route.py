@@ -11,6 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
+from baton.engine.cuda.kernels.launch import begin, launch
+
 NOBODY = tl.constexpr(-1)
 """The pair of an empty place, and the expert of an unused tile or of a padding row."""
 
@@ -47,7 +49,9 @@ def choose(
     negative are padding and go to nobody. Of equals, the lower expert is chosen; ratings that are
     not finite make shares of NaN."""
     rows, experts = ratings.shape
-    _choose[(rows,)](
+    launch(
+        _choose,
+        (rows,),
         ratings,
         slots,
         routes.shares,
@@ -64,8 +68,10 @@ def choose(
 def arrange(routes: Routes, *, pairs: int, tile_rows: int) -> None:
     """`chosen` -> `counts`, `order` and `tile_experts`."""
     experts = len(routes.counts)
-    _count[(experts,)](routes.chosen, routes.counts, pairs, block=PAIRS_AT_ONCE)
-    _arrange[(experts,)](
+    launch(_count, (experts,), routes.chosen, routes.counts, pairs, block=PAIRS_AT_ONCE)
+    launch(
+        _arrange,
+        (experts,),
         routes.chosen,
         routes.counts,
         routes.order,
@@ -90,7 +96,9 @@ def _choose(
     per_token: tl.constexpr,
     place_block: tl.constexpr,
     normed: tl.constexpr,
+    early: tl.constexpr,
 ):
+    begin(early)
     row = tl.program_id(0)
     ids = tl.arange(0, block)
     rated = tl.load(ratings + row * experts + ids, mask=ids < experts, other=0.0)
@@ -120,7 +128,8 @@ def _choose(
 
 
 @triton.jit(do_not_specialize=["pairs"])  # one variant for any number of pairs
-def _count(chosen, counts, pairs, block: tl.constexpr):
+def _count(chosen, counts, pairs, block: tl.constexpr, early: tl.constexpr):
+    begin(early)
     expert = tl.program_id(0)
     total = tl.zeros((block,), tl.int32)
     for first in range(0, pairs, block):
@@ -142,7 +151,9 @@ def _arrange(
     expert_block: tl.constexpr,
     tile_rows: tl.constexpr,
     block: tl.constexpr,
+    early: tl.constexpr,
 ):
+    begin(early)
     expert = tl.program_id(0)
     ids = tl.arange(0, expert_block)
     needed = tl.load(counts + ids, mask=ids < experts, other=0)

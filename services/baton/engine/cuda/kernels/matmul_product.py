@@ -10,8 +10,9 @@ import torch
 import triton
 import triton.language as tl
 
-from baton.engine.cuda.kernels.matmul_plan import MatmulPlan
-from baton.engine.cuda.kernels.matmul_tiles import dense_sum, paired_sum
+from baton.engine.cuda.kernels.launch import launch, let_next_start, wait_for_earlier
+from baton.engine.cuda.kernels.matmul_plan import SKINNY_ROWS_MAX, MatmulPlan
+from baton.engine.cuda.kernels.matmul_tiles import dense_sum, fetch_ahead, paired_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ def multiply(
         triton.cdiv(rows, plan.block_rows),
         plan.splits,
     )
-    _multiply[grid](
+    launch(
+        _multiply,
+        grid,
         x,
         weight,
         factors.row_scales,
@@ -61,6 +64,7 @@ def multiply(
         output_count=outputs,
         input_count=inputs,
         paired=factors.minima is not None,
+        skinny=rows <= SKINNY_ROWS_MAX,
         splits=plan.splits,
         block_rows=plan.block_rows,
         block_outputs=plan.block_outputs,
@@ -87,11 +91,14 @@ def _multiply(
     output_count: tl.constexpr,
     input_count: tl.constexpr,
     paired: tl.constexpr,
+    skinny: tl.constexpr,
     splits: tl.constexpr,
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
     block_inputs: tl.constexpr,
+    early: tl.constexpr,
 ):
+    let_next_start(early)
     steps: tl.constexpr = (input_count + block_inputs - 1) // block_inputs
     share: tl.constexpr = (steps + splits - 1) // splits
     split = tl.program_id(2)
@@ -102,6 +109,10 @@ def _multiply(
     last = tl.minimum(first + share, steps)
     x_at = row_ids.to(tl.int64) * x_stride
     w_ids = output_ids.to(tl.int64)
+    if early and skinny:
+        kept = tl.minimum(w_ids, output_count - 1)
+        fetch_ahead(w, kept, first, share, input_count, paired, block_inputs)
+    wait_for_earlier(early)
     if paired:
         total = paired_sum(
             x, x_at, row_there, w, weight_scales, minima, w_ids, output_there, first, last,
@@ -117,18 +128,8 @@ def _multiply(
     if splits > 1:
         place = row_ids.to(tl.int64)[None, :] * output_count + output_ids[:, None]
         size = rows * output_count  # few: the plan bounds it
-        tl.store(partials + split * size + place, total, mask=there)
-        tl.debug_barrier()  # the whole program has written before it says so
         counter = counters + tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
-        finished = tl.atomic_add(counter, 1, sem="acq_rel") == splits - 1
-        if finished:
-            total = tl.zeros((block_outputs, block_rows), tl.float32)
-            for other in range(splits):
-                # past the nearest cache, which does not see what others wrote
-                total += tl.load(
-                    partials + other * size + place, mask=there, other=0.0, cache_modifier=".cg"
-                )
-            tl.store(counter, 0)
+        total, finished = _add_up_last(total, partials + place, there, size, counter, split, splits)
     if finished:
         if weight_scales is not None and not paired:
             scale = tl.load(weight_scales + output_ids, mask=output_there, other=0.0)
@@ -140,3 +141,19 @@ def _multiply(
             total += tl.load(bias + output_ids, mask=output_there, other=0.0)[:, None]
         places = out + row_ids.to(tl.int64)[None, :] * out_stride + output_ids[:, None]
         tl.store(places, total.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _add_up_last(total, places, there, size, counter, split, splits: tl.constexpr):
+    """Leave a split's sums; the last of a tile to come gets the sums of all, and True. `places`: of
+    the first split's sums, `size` apart from the next one's."""
+    tl.store(places + split * size, total, mask=there)
+    tl.debug_barrier()  # the whole program has written before it says so
+    finished = tl.atomic_add(counter, 1, sem="acq_rel") == splits - 1
+    if finished:
+        total = tl.zeros_like(total)
+        for other in range(splits):
+            # past the nearest cache, which does not see what others wrote
+            total += tl.load(places + other * size, mask=there, other=0.0, cache_modifier=".cg")
+        tl.store(counter, 0)
+    return total, finished

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
+from baton.engine.cuda.kernels.launch import begin, launch
 from baton.engine.cuda.kernels.rounding import in_units, largest_of, worth_of
 
 # Rows of the smallest matrix that tensor cores multiply.
@@ -22,7 +23,9 @@ def turn_rows(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, *, ro
     rows, inputs = x.shape
     if not rows:
         return
-    _turn_rows[(rows,)](
+    launch(
+        _turn_rows,
+        (rows,),
         x,
         values,
         scales,
@@ -35,7 +38,17 @@ def turn_rows(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, *, ro
 
 
 @triton.jit
-def _turn_rows(x, values, scales, x_stride, inputs, block: tl.constexpr, rotated: tl.constexpr):
+def _turn_rows(
+    x,
+    values,
+    scales,
+    x_stride,
+    inputs,
+    block: tl.constexpr,
+    rotated: tl.constexpr,
+    early: tl.constexpr,
+):
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     channels = tl.arange(0, block)
     inside = channels < inputs

@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
+from baton.engine.cuda.kernels.launch import begin, launch
 from baton.engine.cuda.kernels.rounding import (
     in_units,
     is_quantized,
@@ -36,7 +37,9 @@ def add_rms_norm(
     if rows == 0:
         return
     block = row_block(hidden)
-    _add_rms_norm[(rows,)](
+    launch(
+        _add_rms_norm,
+        (rows,),
         delta,
         residual,
         weight,
@@ -59,8 +62,10 @@ def _add_rms_norm(
     eps,
     hidden: tl.constexpr,
     block: tl.constexpr,
+    early: tl.constexpr,
 ):
     """One row a program."""
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
     inside = columns < hidden

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
+from baton.engine.cuda.kernels.launch import begin, launch
 from baton.engine.cuda.kernels.rounding import in_units, largest_of, worth_of
 
 # Heads of one program: 8 heads of 128 are 8 numbers for each of 128 threads.
@@ -46,7 +47,9 @@ def rotate_and_store(
         return
     key_scales, value_scales = kv_scales or (None, None)
     tiles = triton.cdiv(heads, HEADS) + 2 * triton.cdiv(kv_heads, HEADS)
-    _rotate_and_store[(rows, tiles)](
+    launch(
+        _rotate_and_store,
+        (rows, tiles),
         qkv,
         positions,
         cos_sin,
@@ -85,8 +88,10 @@ def _rotate_and_store(
     head_size: tl.constexpr,
     block_heads: tl.constexpr,
     block_half: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Some heads of one row a program: all of them queries, or keys, or values."""
+    begin(early)
     half: tl.constexpr = head_size // 2
     q_tiles: tl.constexpr = (heads + block_heads - 1) // block_heads
     kv_tiles: tl.constexpr = (kv_heads + block_heads - 1) // block_heads

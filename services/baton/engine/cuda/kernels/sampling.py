@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
+from baton.engine.cuda.kernels.launch import begin, launch
 from baton.engine.cuda.kernels.philox import gumbel, random_words
 from baton.engine.cuda.kernels.sampling_filter import filter_border, scaled
 from baton.engine.params import TEMPERATURE_GREEDY
@@ -77,7 +78,9 @@ def likeliest(
         return
     tiles = triton.cdiv(vocab, TILE)
     _scan(logits, workspace)
-    _settle_likeliest[(rows,)](
+    launch(
+        _settle_likeliest,
+        (rows,),
         workspace.tile_best,
         workspace.tile_ids,
         workspace.tile_finite,
@@ -105,7 +108,9 @@ def draw(
     found = (workspace.tile_best, workspace.tile_ids)
     block = triton.next_power_of_2(tiles)
     _scan(logits, workspace)
-    _settle_filters[(rows,)](
+    launch(
+        _settle_filters,
+        (rows,),
         logits,
         *found,
         workspace.tile_finite,
@@ -125,7 +130,9 @@ def draw(
         block=min(ROW_BLOCK, triton.next_power_of_2(vocab)),
         num_warps=ROW_WARPS,
     )
-    _draw_tiles[(tiles, rows)](
+    launch(
+        _draw_tiles,
+        (tiles, rows),
         logits,
         *found,
         workspace.border,
@@ -137,7 +144,9 @@ def draw(
         block=TILE,
         num_warps=TILE_WARPS,
     )
-    _settle_draws[(rows,)](
+    launch(
+        _settle_draws,
+        (rows,),
         *found,
         params.temperature,
         params.position,
@@ -151,7 +160,9 @@ def draw(
 def _scan(logits: torch.Tensor, workspace: SamplingWorkspace) -> None:
     rows, vocab = logits.shape
     assert logits.stride(1) == 1
-    _scan_tiles[(triton.cdiv(vocab, TILE), rows)](
+    launch(
+        _scan_tiles,
+        (triton.cdiv(vocab, TILE), rows),
         logits,
         workspace.tile_best,
         workspace.tile_ids,
@@ -164,8 +175,18 @@ def _scan(logits: torch.Tensor, workspace: SamplingWorkspace) -> None:
 
 
 @triton.jit
-def _scan_tiles(logits, tile_best, tile_ids, tile_finite, stride, vocab, block: tl.constexpr):
+def _scan_tiles(
+    logits,
+    tile_best,
+    tile_ids,
+    tile_finite,
+    stride,
+    vocab,
+    block: tl.constexpr,
+    early: tl.constexpr,
+):
     """Grid (tiles, rows): the likeliest of a tile, and whether all of it is finite."""
+    begin(early)
     tile, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     ids = tile * block + tl.arange(0, block)
     x = tl.load(logits + row * stride + ids, mask=ids < vocab, other=0.0).to(tl.float32)
@@ -197,9 +218,17 @@ def _all_finite(tile_finite, row, tiles, block: tl.constexpr):
 
 @triton.jit(do_not_specialize_on_alignment=["ids_out", "finite_out"])
 def _settle_likeliest(
-    tile_best, tile_ids, tile_finite, ids_out, finite_out, tiles, block: tl.constexpr
+    tile_best,
+    tile_ids,
+    tile_finite,
+    ids_out,
+    finite_out,
+    tiles,
+    block: tl.constexpr,
+    early: tl.constexpr,
 ):
     """One row a program."""
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     _, token = _best_tile(tile_best, tile_ids, row, tiles, block)
     tl.store(ids_out + row, token)
@@ -230,8 +259,10 @@ def _settle_filters(
     tiles,
     tile_block: tl.constexpr,
     block: tl.constexpr,
+    early: tl.constexpr,
 ):
     """One row a program: settles greedy rows, finds the others' borders."""
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     if tl.load(positions + row) < 0:
         return
@@ -266,8 +297,10 @@ def _draw_tiles(
     stride,
     vocab,
     block: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Grid (tiles, rows): the highest sum of logit and noise in a tile."""
+    begin(early)
     tile, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     temperature = tl.load(temperatures + row)
     position = tl.load(positions + row)
@@ -292,9 +325,17 @@ def _draw_tiles(
 
 @triton.jit(do_not_specialize_on_alignment=["temperatures", "positions", "ids_out"])
 def _settle_draws(
-    tile_best, tile_ids, temperatures, positions, ids_out, tiles, block: tl.constexpr
+    tile_best,
+    tile_ids,
+    temperatures,
+    positions,
+    ids_out,
+    tiles,
+    block: tl.constexpr,
+    early: tl.constexpr,
 ):
     """One row a program. Greedy rows are settled already."""
+    begin(early)
     row = tl.program_id(0).to(tl.int64)
     if (tl.load(positions + row) < 0) | (tl.load(temperatures + row) < _GREEDY):
         return
