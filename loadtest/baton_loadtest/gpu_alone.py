@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from baton.common.clock import SystemClock
 from baton.engine.cuda.build import RunnerSpec
 from baton.engine.cuda.device import CudaDevice
+from baton.engine.cuda.load import compute_dtype, load_weights
 from baton.engine.cuda.shapes import DeviceRandomWeights
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import ModelConfig
 
 from baton_loadtest.gpu_bench import EngineBench
 from baton_loadtest.gpu_engine import gpu_engine
-from baton_loadtest.gpu_rates import measure_rates
-from baton_loadtest.gpu_report import GpuFigure, decode_work, prefill_work
+from baton_loadtest.gpu_kernels import KernelBench, KernelModel, Timer, Work
+from baton_loadtest.gpu_rates import best_s, measure_rates
+from baton_loadtest.gpu_report import GpuFigure, KernelFigure, decode_work, prefill_work
 from baton_loadtest.gpu_roofline import DeviceRates, decode_tokens_per_s, prefill_tokens_per_s
+from baton_loadtest.gpu_work import KernelWork, Step
 
 BLOCK_TOKENS = 16
 STEP_TOKENS = 8_192
@@ -62,6 +65,44 @@ def measure_alone(
     return rates, [*_decode_figures(bench, spec, rates), *_prefill_figures(bench, spec, rates)]
 
 
+def measure_kernels(
+    spec: AloneSpec, rates: DeviceRates, listener: Callable[[str], None]
+) -> list[KernelFigure]:
+    """Kind by kind, of weights drawn anew. Nobody refers to them once this has returned."""
+    device, config = CudaDevice(), spec.config
+    listener("kernels: weights")
+    weights = load_weights(
+        DeviceRandomWeights(config, 0, device.torch_device),
+        config,
+        spec.quantization,
+        rows_max=STEP_TOKENS,
+        device=device,
+    )
+    dtype = compute_dtype(spec.quantization)
+    model = KernelModel(config, weights, spec.kv_dtype, BLOCK_TOKENS, dtype)
+    steps = [
+        *(Step.decode(n, spec.context_tokens) for n in spec.requests),
+        *(Step.prefill(tokens) for tokens in spec.prompts),
+    ]
+    found: list[KernelFigure] = []
+    for step in steps:
+        listener(f"kernels: {step.work}")
+        work = KernelWork(config, spec.quantization, spec.kv_dtype, step, rates)
+        found += KernelBench(model, step, device, _graph_timer(device)).figures(work)
+    return found
+
+
+def _graph_timer(device: CudaDevice) -> Timer:
+    def seconds(work: Work) -> float:
+        with device.steps.working():
+            work()  # kernels are compiled, libraries start
+        graph = device.capture(work)
+        with device.steps.working():
+            return best_s(graph.replay, device.torch_device)
+
+    return seconds
+
+
 def _decode_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> list[GpuFigure]:
     def roofline(requests: int) -> float:
         return decode_tokens_per_s(
@@ -74,7 +115,7 @@ def _decode_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> 
         )
 
     return [
-        GpuFigure(decode_work(n), bench.decode_tokens_per_s(n, spec.context_tokens), roofline(n))
+        GpuFigure(decode_work(n), n, bench.decode_tokens_per_s(n, spec.context_tokens), roofline(n))
         for n in spec.requests
     ]
 
@@ -83,6 +124,7 @@ def _prefill_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) ->
     return [
         GpuFigure(
             prefill_work(tokens),
+            tokens,
             bench.prefill_tokens_per_s(tokens),
             prefill_tokens_per_s(spec.config, rates, tokens),
         )

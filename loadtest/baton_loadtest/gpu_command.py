@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from baton.common.clock import SystemClock
@@ -22,10 +22,20 @@ from baton.engine.devices import DeviceChoice
 from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name
 from baton.engine.quant.quantization import Quantization
 from rich.console import Console
+from rich.table import Table
 
 from baton_loadtest.gpu_end_to_end import EndToEndSpec, measure_end_to_end
-from baton_loadtest.gpu_report import GpuReport, end_to_end_table, gpu_json, gpu_table
+from baton_loadtest.gpu_report import (
+    GpuReport,
+    end_to_end_table,
+    gpu_json,
+    gpu_table,
+    kernels_table,
+)
 from baton_loadtest.machine import device_line
+
+if TYPE_CHECKING:  # it imports the device's code
+    from baton_loadtest.gpu_alone import AloneSpec
 
 RESULTS_DIR = Path("loadtest/results/local")
 REQUESTS = (1, 8, 64)
@@ -59,7 +69,7 @@ def run_gpu(
     # only now: a machine without a GPU need not have Triton
     from baton.engine.cuda.shapes import SHAPES
 
-    from baton_loadtest.gpu_alone import BLOCK_TOKENS, AloneSpec, measure_alone
+    from baton_loadtest.gpu_alone import BLOCK_TOKENS, AloneSpec, measure_alone, measure_kernels
 
     console, config = Console(), SHAPES[shape.value]
     kv_dtype = kv_dtype_name(
@@ -85,26 +95,39 @@ def run_gpu(
         rates=rates,
         figures=figures,
     )
-    console.print(gpu_table(report))
     path = results_dir / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    save_gpu(report, path)  # what is measured is kept, whatever comes of the rest
-    _leave_device()
-    through = EndToEndSpec(
-        config=config,
+
+    def tell(table: Table) -> None:
+        console.print(table)
+        save_gpu(report, path)  # what is measured is kept, whatever comes of the rest
+        _leave_device()
+
+    tell(gpu_table(report))
+    report = replace(report, kernels=measure_kernels(alone, rates, console.print))
+    tell(kernels_table(report))
+    found = asyncio.run(
+        measure_end_to_end(
+            _through(alone, kv_cache_dtype, path), clock=SystemClock(), listener=console.print
+        )
+    )
+    report = replace(report, end_to_end=found)
+    tell(end_to_end_table(report, found))
+    console.print(f"written to {path}")
+
+
+def _through(alone: "AloneSpec", kv_cache_dtype: KvCacheDtype, path: Path) -> EndToEndSpec:
+    """The same work for workers; their log lies beside `path`."""
+    return EndToEndSpec(
+        config=alone.config,
         device=DeviceChoice.CUDA,
-        quantization=quantization,
+        quantization=alone.quantization,
         kv_cache_dtype=kv_cache_dtype,
-        memory_fraction=memory_fraction,
-        requests=REQUESTS,
-        context_tokens=context,
-        prompts=PROMPTS,
+        memory_fraction=alone.memory_fraction,
+        requests=alone.requests,
+        context_tokens=alone.context_tokens,
+        prompts=alone.prompts,
         log=path.with_suffix(".log"),
     )
-    found = asyncio.run(measure_end_to_end(through, clock=SystemClock(), listener=console.print))
-    report = replace(report, end_to_end=found)
-    console.print(end_to_end_table(report, found))
-    save_gpu(report, path)
-    console.print(f"written to {path}")
 
 
 def require_device() -> None:

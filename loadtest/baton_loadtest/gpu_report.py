@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from baton_loadtest.gpu_roofline import DeviceRates
@@ -26,12 +27,31 @@ class GpuFigure:
     """Tokens per second of one kind of work, and of the roofline."""
 
     work: str  # such as "decode, 8 at once"
+    tokens: int  # of one step of it
     tokens_per_s: float
     roofline_tokens_per_s: float
 
     @property
     def of_roofline(self) -> float:
         return self.tokens_per_s / self.roofline_tokens_per_s
+
+    @property
+    def step_s(self) -> float:
+        return self.tokens / self.tokens_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFigure:
+    """One kind of kernel of a step, all layers of it, by itself."""
+
+    work: str  # the step's, as of its GpuFigure
+    kernel: str
+    seconds: float
+    least_s: float  # by the device's rates; 0: it reads next to nothing
+
+    @property
+    def of_limit(self) -> float | None:
+        return self.least_s / self.seconds if self.least_s else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +108,7 @@ class GpuReport:
     context_tokens: int
     rates: DeviceRates
     figures: Sequence[GpuFigure]
+    kernels: Sequence[KernelFigure] = ()
     end_to_end: EndToEndFound | None = None
 
     @property
@@ -123,6 +144,29 @@ def gpu_table(report: GpuReport) -> Table:
     return table
 
 
+def kernels_table(report: GpuReport) -> Table:
+    """Kind by kind, and what a step takes beyond: gaps, sampling, the host where it lags."""
+    table = Table(
+        title=f"{report.title}: each kind of kernel by itself, all layers",
+        caption="limit: its bytes at the copy rate, or its products at the matrix rate",
+        title_justify="left",
+    )
+    for name in ("work", "kernel", "ms", "of step", "of limit"):
+        justify: JustifyMethod = "left" if name in ("work", "kernel") else "right"
+        table.add_column(name, justify=justify)
+    for figure in report.figures:
+        kinds = [one for one in report.kernels if one.work == figure.work]
+        for one in kinds:
+            limit = "" if one.of_limit is None else f"{one.of_limit:.0%}"
+            share = f"{one.seconds / figure.step_s:.0%}"
+            table.add_row(one.work, one.kernel, f"{one.seconds * 1e3:.3f}", share, limit)
+        if kinds:
+            rest_s = figure.step_s - sum(one.seconds for one in kinds)
+            share = f"{rest_s / figure.step_s:.0%}"
+            table.add_row(figure.work, "all else", f"{rest_s * 1e3:.3f}", share, "")
+    return table
+
+
 def end_to_end_table(report: GpuReport, found: EndToEndFound) -> Table:
     table = Table(
         title=f"{report.title}: through router, prefill, hand-off and decode",
@@ -151,6 +195,8 @@ def gpu_json(report: GpuReport) -> str:
             row["end_to_end_tokens_per_s"] = through.tokens_per_s[figure.work]
             of_engine = through.tokens_per_s[figure.work] / figure.tokens_per_s
             row["end_to_end_of_engine"] = round(of_engine, 4)
+    for row, one in zip(found["kernels"], report.kernels, strict=True):
+        row["of_limit"] = None if one.of_limit is None else round(one.of_limit, 4)
     if through is not None:
         del found["end_to_end"]["tokens_per_s"]
         found["end_to_end"]["handoff"] |= {

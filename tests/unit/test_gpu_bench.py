@@ -56,11 +56,12 @@ def test_every_figure_is_kept_beside_its_roofline() -> None:
         kv_dtype="bfloat16",
         context_tokens=1_024,
         rates=DeviceRates(4e12, 7e14),
-        figures=[GpuFigure("decode, 1 at once", 120.0, 240.0)],
+        figures=[GpuFigure("decode, 1 at once", 1, 120.0, 240.0)],
     )
     kept = json.loads(gpu_json(report))
     assert kept["figures"][0] == {
         "work": "decode, 1 at once",
+        "tokens": 1,
         "tokens_per_s": 120.0,
         "roofline_tokens_per_s": 240.0,
         "of_roofline": 0.5,

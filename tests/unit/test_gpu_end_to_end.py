@@ -94,7 +94,7 @@ def test_every_figure_end_to_end_is_kept_beside_the_engine_alone() -> None:
         kv_dtype="bfloat16",
         context_tokens=1_024,
         rates=DeviceRates(4e12, 7e14),
-        figures=[GpuFigure(decode_work(8), 120.0, 240.0)],
+        figures=[GpuFigure(decode_work(8), 8, 120.0, 240.0)],
         end_to_end=EndToEndFound(
             {decode_work(8): 90.0},
             {"remote": 7, "cached": 8},
