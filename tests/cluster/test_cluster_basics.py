@@ -94,8 +94,15 @@ def web(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def await_rollout(cluster: Cluster) -> None:
+    """Until all web servers run and answer through their Service: a pod is ready some moments
+    before a node's rules lead to it, and refused until then."""
     status = ("rollout", "status", "deployment/web", f"--timeout={CHANGE_LIMIT_S:.0f}s")
     cluster.kubectl(*status, namespace=NAMESPACE)
+    until(
+        lambda: answering(cluster) == set(cluster.pod_addresses(NAMESPACE, "app=web")),
+        limit_s=CHANGE_LIMIT_S,
+        what="every web server answers at the address of their Service",
+    )
 
 
 def places(cluster: Cluster) -> dict[str, str]:
@@ -116,12 +123,22 @@ def ask(address: str, path: str = "/") -> str:
         connection.close()
 
 
-def answers(address: str) -> bool:
+def answerers(address: str) -> set[str]:
+    """The name of the pod that answers, if one does."""
     try:
-        ask(address)
+        return {ask(address)}
     except OSError:
-        return False
-    return True
+        return set()
+
+
+def answers(address: str) -> bool:
+    return answerers(address) != set()
+
+
+def answering(cluster: Cluster) -> set[str]:
+    """The pods that answer at the Service's address; chance sends a request to either."""
+    address = cluster.service_address(NAMESPACE, "web")
+    return set[str]().union(*(answerers(address) for _ in range(20)))
 
 
 def on_a_pod(cluster: Cluster, *command: str) -> str:

@@ -35,7 +35,7 @@ from cluster.harness.errors import (
 from cluster.harness.layout import Layout
 from cluster.harness.pki import Authority
 
-NODES_LIMIT_S = 180.0  # five seconds on idle cores
+NODES_LIMIT_S = 90.0  # five seconds on idle cores
 LOG_SHOWN_LINES = 15  # of each program's log when a start fails
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -70,9 +70,13 @@ def up(layout: Layout, say: Say) -> bool:
         with _phase("clear away", say):
             _clear(layout)
         try:
-            _start(layout, say)
-        except HarnessError as failed:
-            raise type(failed)(f"{failed}\n{log_ends(layout)}") from failed
+            _start_or_tell(layout, say)
+        except LimitReached as failed:
+            # One start in some twenty-five came to its limit, cause not found; all others, the next
+            # one too, took ten seconds.
+            say(f"once more: {failed}")
+            _clear(layout)
+            _start_or_tell(layout, say)
         return True
 
 
@@ -113,6 +117,14 @@ def _prepare(layout: Layout, say: Say) -> None:
             binaries.ensure(layout.binaries, binaries.CLUSTER, say)
     except (CommandFailed, LimitReached) as failed:
         raise ClusterUnavailable(f"what it is made of could not be had: {failed}") from failed
+
+
+def _start_or_tell(layout: Layout, say: Say) -> None:
+    """Raises HarnessError with what every program said last."""
+    try:
+        _start(layout, say)
+    except HarnessError as failed:
+        raise type(failed)(f"{failed}\n{log_ends(layout)}") from failed
 
 
 def _start(layout: Layout, say: Say) -> None:
