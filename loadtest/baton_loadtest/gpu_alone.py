@@ -4,16 +4,13 @@ Imports the device's code, so it is for commands that have found a device. Knows
 they go.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from baton.common.clock import SystemClock
 from baton.engine.cuda.build import RunnerSpec
 from baton.engine.cuda.device import CudaDevice
 from baton.engine.cuda.load import compute_dtype, load_weights
 from baton.engine.cuda.shapes import DeviceRandomWeights
-from baton.engine.quant.quantization import Quantization
-from baton.model.config import ModelConfig
 
 from baton_loadtest.gpu_bench import EngineBench
 from baton_loadtest.gpu_engine import gpu_engine
@@ -21,22 +18,11 @@ from baton_loadtest.gpu_kernels import KernelBench, KernelModel, Timer, Work
 from baton_loadtest.gpu_rates import best_s, measure_rates
 from baton_loadtest.gpu_report import GpuFigure, KernelFigure, decode_work, prefill_work
 from baton_loadtest.gpu_roofline import DeviceRates, decode_tokens_per_s, prefill_tokens_per_s
-from baton_loadtest.gpu_work import KernelWork, Step
+from baton_loadtest.gpu_work import AloneSpec, KernelWork, Step
 
 BLOCK_TOKENS = 16
 STEP_TOKENS = 8_192
 """Of a step: the longest prompt measured is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class AloneSpec:
-    config: ModelConfig
-    quantization: Quantization
-    kv_dtype: str
-    memory_fraction: float
-    requests: Sequence[int]  # at once, a figure each
-    context_tokens: int
-    prompts: Sequence[int]  # tokens, a figure each
 
 
 def measure_alone(

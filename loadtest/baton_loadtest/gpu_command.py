@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from baton.common.clock import SystemClock
@@ -32,10 +32,8 @@ from baton_loadtest.gpu_report import (
     gpu_table,
     kernels_table,
 )
+from baton_loadtest.gpu_work import AloneSpec
 from baton_loadtest.machine import device_line
-
-if TYPE_CHECKING:  # it imports the device's code
-    from baton_loadtest.gpu_alone import AloneSpec
 
 RESULTS_DIR = Path("loadtest/results/local")
 REQUESTS = (1, 8, 64)
@@ -69,7 +67,7 @@ def run_gpu(
     # only now: a machine without a GPU need not have Triton
     from baton.engine.cuda.shapes import SHAPES
 
-    from baton_loadtest.gpu_alone import BLOCK_TOKENS, AloneSpec, measure_alone, measure_kernels
+    from baton_loadtest.gpu_alone import BLOCK_TOKENS, measure_alone, measure_kernels
 
     console, config = Console(), SHAPES[shape.value]
     kv_dtype = kv_dtype_name(
@@ -115,7 +113,7 @@ def run_gpu(
     console.print(f"written to {path}")
 
 
-def _through(alone: "AloneSpec", kv_cache_dtype: KvCacheDtype, path: Path) -> EndToEndSpec:
+def _through(alone: AloneSpec, kv_cache_dtype: KvCacheDtype, path: Path) -> EndToEndSpec:
     """The same work for workers; their log lies beside `path`."""
     return EndToEndSpec(
         config=alone.config,

@@ -4,6 +4,7 @@ Pure: shapes in, seconds out. Of few rows memory bounds a kind, of many rows ari
 shapes; knows no device and no kernels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baton.engine.quant.quantization import Quantization
@@ -17,6 +18,19 @@ from baton_loadtest.gpu_roofline import (
     kv_bytes_per_token,
     prefill_flop,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class AloneSpec:
+    """What the engine alone is asked."""
+
+    config: ModelConfig
+    quantization: Quantization
+    kv_dtype: str
+    memory_fraction: float
+    requests: Sequence[int]  # at once, a figure each
+    context_tokens: int
+    prompts: Sequence[int]  # tokens, a figure each
 
 
 @dataclass(frozen=True, slots=True)
