@@ -4,6 +4,7 @@ load; and what can befall it.
 Knows processes, clients and certificates; knows alerts by name, and no expression.
 """
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,10 +45,11 @@ LONG = Question(output_tokens=160)
 
 THROTTLED = Question(output_tokens=16)
 
-QUOTA_PAUSE_S, QUOTA_RUN_S = 0.7, 0.01
+QUOTA_PAUSES_S, QUOTA_RUN_S = (0.02, 0.02, 1.2), 0.01
 """As the kernel treats a container that is over its CPU limit: it runs a little, then waits for its
-next period. One pause within an answer and its mean ITL is over the target, however fast the steps
-beside it: 15 gaps of 40 ms are 0.6 s."""
+next period, a short while or, one time in three, a long one. One long pause within an answer and
+its mean ITL is over the target, however fast the steps beside it: 15 gaps of 40 ms are 0.6 s. By
+chance, because a wait that comes with every step is one that the cost model learns to predict."""
 
 SERVED_S = 2.0
 """Between two crashes: long enough that each start is scraped."""
@@ -113,10 +115,11 @@ def running_site(folder: Path) -> Iterator[Site]:
 @contextmanager
 def throttled(process: BatonProcess) -> Iterator[None]:
     """It is over its CPU limit."""
+    chance = random.Random(0)
 
     def pause(stopping: threading.Event) -> None:
         process.freeze()
-        stopping.wait(QUOTA_PAUSE_S)
+        stopping.wait(chance.choice(QUOTA_PAUSES_S))
         process.thaw()
 
     with _again_and_again(pause, QUOTA_RUN_S):
