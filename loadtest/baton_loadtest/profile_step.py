@@ -14,7 +14,7 @@ from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.native import NativeDecoder
 from baton.engine.models.step_model import build_step_model
-from baton.engine.models.steps import BestTokens, HiddenRows, Rows, StepModel, StepTime
+from baton.engine.models.steps import StepModel, StepTime
 from baton.engine.params import SamplingParams
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
@@ -48,35 +48,6 @@ class StepProfile:
         if self.linear_s is None or self.attention_s is None:
             return None
         return self.step_s - self.linear_s - self.attention_s
-
-
-class _TimedHead:
-    """A StepModel that remembers how long its head took."""
-
-    def __init__(self, model: StepModel, clock: Clock) -> None:
-        self._model, self._clock = model, clock
-        self.head_s = 0.0
-
-    @property
-    def config(self) -> ModelConfig:
-        return self._model.config
-
-    @property
-    def time_spent(self) -> StepTime | None:
-        """Where the time went so far; None where the model does not tell."""
-        return self._model.time_spent if isinstance(self._model, NativeDecoder) else None
-
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
-        return self._model.compute(slices, cache)
-
-    def logits(self, hidden: Rows) -> Rows:
-        began_s = self._clock.monotonic_s()
-        logits = self._model.logits(hidden)
-        self.head_s = self._clock.monotonic_s() - began_s
-        return logits
-
-    def best(self, logits: Rows) -> BestTokens:
-        return self._model.best(logits)
 
 
 def profile_steps(
@@ -128,8 +99,7 @@ def _profiles(
     clock: Clock,
 ) -> list[StepProfile]:
     """The types of KV take turns, step by step: what disturbs one disturbs the others."""
-    timed = _TimedHead(model, clock)
-    runners = {kv: CpuRunner(timed, cache) for kv, cache in caches.items()}
+    runners = {kv: CpuRunner(model, cache) for kv, cache in caches.items()}
     found: dict[KvCacheDtype, list[StepProfile]] = {kv: [] for kv in caches}
     for runner in runners.values():
         runner.run(batch)  # the first one allocates
@@ -137,7 +107,7 @@ def _profiles(
     while rounds < STEPS_MIN or clock.monotonic_s() - began_s < MEASURE_S * len(caches):
         rounds += 1
         for kv, runner in runners.items():
-            found[kv].append(_profile(path, kv, timed, runner, batch, clock))
+            found[kv].append(_profile(path, kv, model, runner, batch, clock))
     return [
         sorted(profiles, key=lambda profile: profile.step_s)[len(profiles) // 2]
         for profiles in found.values()
@@ -147,15 +117,15 @@ def _profiles(
 def _profile(
     path: str,
     kv: KvCacheDtype,
-    timed: _TimedHead,
+    model: StepModel,
     runner: CpuRunner,
     batch: StepBatch,
     clock: Clock,
 ) -> StepProfile:
-    before, began_s = timed.time_spent, clock.monotonic_s()
+    before, began_s = _time_spent(model), clock.monotonic_s()
     runner.run(batch)
     step_s = clock.monotonic_s() - began_s
-    after, size = timed.time_spent, len(batch.slices)
+    after, size = _time_spent(model), len(batch.slices)
     if before is None or after is None:
         return StepProfile(path, kv, size, step_s)
     return StepProfile(
@@ -163,6 +133,11 @@ def _profile(
         kv,
         size,
         step_s,
-        linear_s=after.linear_s - before.linear_s + timed.head_s,
+        linear_s=after.linear_s - before.linear_s,
         attention_s=after.attention_s - before.attention_s,
     )
+
+
+def _time_spent(model: StepModel) -> StepTime | None:
+    """Where the time went so far; None where the model does not tell."""
+    return model.time_spent if isinstance(model, NativeDecoder) else None

@@ -25,7 +25,6 @@ class Damaged:
         self._model, self._noise = reader.model, noise
         self._generator = np.random.default_rng(0)
         self.config, self.compute = self._model.config, self._model.compute
-        self.best = self._model.best
 
     def logits(self, hidden: Rows) -> Rows:
         logits = self._model.logits(hidden)

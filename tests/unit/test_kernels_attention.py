@@ -13,7 +13,7 @@ from baton.engine.kernels.structs import LayerStruct, ModelStruct, StepStruct
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.kvside import TorchKv
 from baton.engine.models.native import KV_TYPES
-from baton.engine.rows import flat_rows
+from baton.engine.rows import address, flat_rows
 from support.kernels import kernels
 from support.random_model import CONFIG
 
@@ -88,10 +88,10 @@ def attend(world: World, window: int = 0, threads: int = 1) -> list[torch.Tensor
         head_size=shape.head_size,
     )
     step = StepStruct(
-        starts=rows.starts.ctypes.data,
-        lengths=rows.lengths.ctypes.data,
-        tables=rows.tables.ctypes.data,
-        table_offsets=rows.table_offsets.ctypes.data,
+        starts=address(rows.starts),
+        lengths=address(rows.lengths),
+        tables=address(rows.tables),
+        table_offsets=address(rows.table_offsets),
         cache=world.cache.address,
         rows=len(q),
         sequences=len(world.slices),

@@ -9,7 +9,7 @@ from baton.engine.batch import BatchSlice, SampleRequest, StepBatch
 from baton.engine.kernels.selection import SCHEMES
 from baton.engine.models.native import NativeDecoder
 from baton.engine.models.step_model import build_step_model
-from baton.engine.models.steps import Rows, StepModel
+from baton.engine.models.steps import Rows, StepModel, best_tokens
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import CpuRunner, empty_cache
@@ -119,6 +119,33 @@ def test_a_row_has_the_same_bits_in_any_chunk_and_company_on_any_number_of_threa
     model = native(config, quantization, threads=3)
     all_rows = model.logits(expected).copy()
     assert np.array_equal(all_rows[40:41], model.logits(expected[40:41]))
+
+
+@every_config
+@every_pair
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_step_brings_the_logits_of_the_rows_that_tokens_are_drawn_from(
+    config: ModelConfig, quantization: Quantization, kv: KvCacheDtype, threads: int
+) -> None:
+    """Of few rows and of many; after guesses too; none of a slice that draws nothing."""
+    if kv is KvCacheDtype.INT8 and config.head_size % 16:
+        pytest.skip("8-bit KV is for heads of whole vectors")
+    model, draws = native(config, quantization, threads), SampleRequest(GREEDY, TOKENS, (), ())
+    for length in (3, 70, 200):
+        tables = shuffled_tables(BLOCK_COUNT, BLOCK_SIZE, (length, length, 5))
+        slices = [
+            BatchSlice("a", TOKENS[:length], 0, tables[0], draws),
+            BatchSlice("b", TOKENS[:length], 0, tables[1]),
+            BatchSlice("c", TOKENS[:5], 0, tables[2], draws, guesses=2),
+        ]
+        cache = empty_cache(config, quantization, BLOCK_COUNT, BLOCK_SIZE, kv)
+        rows = model.compute(slices, cache)
+        assert [*rows.firsts] == [0, length, 2 * length]
+        drawn = [length - 1, *range(2 * length + 2, 2 * length + 5)]
+        found, best = rows.logits.copy(), best_tokens(rows.logits)
+        assert [*rows.best.token_ids] == [*best.token_ids]
+        assert all(rows.best.finite)
+        assert np.array_equal(found, model.logits(rows.hidden[drawn]))
 
 
 @every_config

@@ -20,8 +20,9 @@ class RowSample:
 
 
 def wanted_draws(piece: BatchSlice) -> list[SampleRequest]:
-    """What to draw for a slice: after its last known token, and after each guess."""
-    assert piece.sample is not None
+    """What to draw for a slice that draws: after its last known token, and after each guess."""
+    if piece.sample is None:
+        return []
     if not piece.guesses:
         return [piece.sample]
     guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
@@ -36,6 +37,9 @@ def agreed(
     piece: BatchSlice, drawn: Sequence[RowSample]
 ) -> tuple[str | None, tuple[TokenSample, ...]]:
     """The drawn tokens as far as they follow from right guesses; the error of the first row."""
+    if len(drawn) == 1:
+        only = drawn[0].sample
+        return drawn[0].error, () if only is None else (only,)
     guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
     samples: list[TokenSample] = []
     for row, guess in zip_longest(drawn, guesses):

@@ -51,6 +51,11 @@ class BatchSlice:
     follows: int | None = None
 
     @property
+    def draws(self) -> int:
+        """Rows that tokens are drawn from: the slice's last ones."""
+        return 0 if self.sample is None else self.guesses + 1
+
+    @property
     def context_length(self) -> int:
         """Tokens in the KV cache once the slice is computed."""
         return self.start + len(self.token_ids)

@@ -6,17 +6,16 @@ why a slice is in the batch.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from baton.common.errors import BatonError
-from baton.engine.agreement import agreed, wanted_draws
-from baton.engine.batch import BatchSlice, SampleRequest, SliceResult, StepBatch
+from baton.engine.agreement import RowSample, agreed, wanted_draws
+from baton.engine.batch import BatchSlice, SliceResult, StepBatch
 from baton.engine.failure import step_failure
 from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.step_model import build_step_model
-from baton.engine.models.steps import HiddenRows, Rows, StepModel
+from baton.engine.models.steps import Rows, StepModel, best_tokens
 from baton.engine.params import TokenSample
 from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name, require_kv_on_cpu
 from baton.engine.quant.quantization import Quantization, require_on_cpu
@@ -48,55 +47,41 @@ class CpuRunner:
 
     def _run(self, slices: Sequence[BatchSlice]) -> list[SliceResult]:
         rows = self._decoder.compute(slices, self.cache)
-        results = [
-            self._score(rows.hidden[first : first + len(piece.token_ids)], piece)
-            for first, piece in zip(rows.firsts, slices, strict=True)
-        ]
-        self._sample(rows, slices, results)
+        wanted = [request for piece in slices for request in wanted_draws(piece)]
+        drawn = sample_rows(rows.logits, wanted, rows.best)  # before scoring takes their place
+        results, row = [], 0
+        for first, piece in zip(rows.firsts, slices, strict=True):
+            result = _drawn_result(piece, drawn[row : row + piece.draws])
+            row += piece.draws
+            if piece.prompt_logprobs is not None:
+                hidden = rows.hidden[first : first + len(piece.token_ids)]
+                result = self._scored(result, hidden, piece, piece.prompt_logprobs)
+            results.append(result)
         return results
 
-    def _sample(
-        self,
-        rows: HiddenRows,
-        slices: Sequence[BatchSlice],
-        results: list[SliceResult],
-    ) -> None:
-        """Adds sampled tokens to `results`. Of the rows [T, hidden] only these reach the head."""
-        asked = [index for index, piece in enumerate(slices) if piece.sample is not None]
-        if not asked:
-            return
-        wanted = [wanted_draws(slices[index]) for index in asked]
-        ends = [rows.firsts[index] + len(slices[index].token_ids) for index in asked]
-        heads = [end - back for end, row in zip(ends, wanted, strict=True) for back in _from(row)]
-        logits = self._decoder.logits(rows.hidden[heads])
-        drawn = sample_rows(logits, list(chain(*wanted)), self._decoder.best)
-        first = 0
-        for index, row in zip(asked, wanted, strict=True):
-            error, samples = agreed(slices[index], drawn[first : first + len(row)])
-            error = results[index].error or error
-            results[index] = replace(results[index], samples=samples, error=error)
-            first += len(row)
-
-    def _score(self, hidden: Rows, piece: BatchSlice) -> SliceResult:
-        """The prompt logprobs a slice asks for. hidden: the slice's rows [T, hidden]."""
-        if piece.prompt_logprobs is None:
-            return SliceResult()
+    def _scored(
+        self, result: SliceResult, hidden: Rows, piece: BatchSlice, count: int
+    ) -> SliceResult:
+        """A result with the prompt logprobs that its slice asks for, of `count` tokens each.
+        hidden: the slice's rows [T, hidden]."""
         scored: list[TokenSample] = []
         for first in range(0, len(piece.next_token_ids), SCORED_ROWS_MAX):
             following = piece.next_token_ids[first : first + SCORED_ROWS_MAX]
             logits = self._decoder.logits(hidden[first : first + len(following)])
-            if not all(self._decoder.best(logits).finite):
-                return SliceResult(error=NOT_FINITE)
+            if not all(best_tokens(logits).finite):
+                return replace(result, error=NOT_FINITE)
             scored += [
-                RawLogprobs(row, piece.prompt_logprobs).sample(token)
+                RawLogprobs(row, count).sample(token)
                 for row, token in zip(logits, following, strict=True)
             ]
-        return SliceResult(prompt_logprobs=tuple(scored))
+        return replace(result, prompt_logprobs=tuple(scored))
 
 
-def _from(draws: Sequence[SampleRequest]) -> range:
-    """How far before the end of its slice each draw's row lies."""
-    return range(len(draws), 0, -1)
+def _drawn_result(piece: BatchSlice, drawn: Sequence[RowSample]) -> SliceResult:
+    if not drawn:
+        return SliceResult()
+    error, samples = agreed(piece, drawn)
+    return SliceResult(samples, error=error)
 
 
 def build_runner(

@@ -5,7 +5,7 @@ the one whose logit and Gumbel noise sum highest, so two workers or batches whos
 the last bits agree on all but a vanishing share of draws.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,14 @@ NOTHING_LEFT = "the sampling parameters leave no token"
 def sample_rows(
     logits: Rows,
     requests: Sequence[SampleRequest],
-    best: Callable[[Rows], BestTokens] = best_tokens,
+    best: BestTokens | None = None,
 ) -> list[RowSample]:
     """[R, vocab], one row per request -> one token, or a fault of its row, each.
 
-    Overwrites `logits`. Logprobs are of the raw distribution, before any parameter. `best` finds
-    the likeliest token of each row.
+    Overwrites `logits`. Logprobs are of the raw distribution, before any parameter. `best`: of
+    `logits`, where it is known.
     """
-    likeliest = best(logits)
+    likeliest = best_tokens(logits) if best is None else best
     results = []
     for row, request in enumerate(requests):
         if not likeliest.finite[row]:

@@ -67,19 +67,10 @@ class KernelLibrary:
         if self._library.baton_decoder_step(handle, byref(step)):
             raise EngineFailure("the kernels ran out of memory in a step")
 
-    def logits(
-        self, handle: int, hidden: int, rows: int, logits: int, stride: int, *, alone: bool
-    ) -> None:
-        """Addresses: hidden [rows, hidden_size] -> logits [rows, stride], float32. `alone`: by the
-        calling thread only."""
-        if self._library.baton_decoder_logits(handle, hidden, rows, logits, stride, alone):
+    def logits(self, handle: int, hidden: int, rows: int, logits: int, stride: int) -> None:
+        """Addresses: hidden [rows, hidden_size] -> logits [rows, stride], float32."""
+        if self._library.baton_decoder_logits(handle, hidden, rows, logits, stride):
             raise EngineFailure("the kernels ran out of memory at the head")
-
-    def best(
-        self, handle: int, logits: int, rows: int, stride: int, token_ids: int, finite: int
-    ) -> None:
-        """Addresses: logits [rows, stride] -> token_ids and finite [rows], int32."""
-        self._library.baton_decoder_best(handle, logits, rows, stride, token_ids, finite)
 
 
 _LINEAR, _MODEL, _STEP = (ctypes.POINTER(kind) for kind in (LinearStruct, ModelStruct, StepStruct))
@@ -92,10 +83,5 @@ _SIGNATURES = (
     ("baton_decoder_new", c_void_p, (_MODEL, c_int32)),
     ("baton_decoder_delete", None, (c_void_p,)),
     ("baton_decoder_step", c_int32, (c_void_p, _STEP)),
-    ("baton_decoder_best", None, (c_void_p, c_void_p, c_int32, c_int64, c_void_p, c_void_p)),
-    (
-        "baton_decoder_logits",
-        c_int32,
-        (c_void_p, c_void_p, c_int32, c_void_p, c_int64, c_int32),
-    ),
+    ("baton_decoder_logits", c_int32, (c_void_p, c_void_p, c_int32, c_void_p, c_int64)),
 )

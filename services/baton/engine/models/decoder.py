@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -20,7 +21,7 @@ from baton.engine.kvside import TorchKv
 from baton.engine.models.frequencies import inverse_frequencies
 from baton.engine.models.mlp import Mlp
 from baton.engine.models.rotary import Rotation
-from baton.engine.models.steps import BestTokens, HiddenRows, Rows, best_tokens
+from baton.engine.models.steps import Rows, StepRows, best_tokens, drawn_rows
 from baton.engine.quant.linear import Linear
 from baton.model.config import ModelConfig
 
@@ -56,7 +57,7 @@ class Decoder:
         self._frequencies = torch.from_numpy(inverse_frequencies(config))
         self._kv: WeakKeyDictionary[PagedKvCache, TorchKv] = WeakKeyDictionary()
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
         config = self.config
         rows = flatten(
             slices,
@@ -65,8 +66,12 @@ class Decoder:
         )
         with torch.inference_mode():
             kv = self._kv.get(cache) or self._kv.setdefault(cache, TorchKv(cache))
-            hidden = self.forward(rows.tokens, rows.positions, rows.plan, kv)
-        return HiddenRows(hidden.numpy(), rows.firsts)
+            hidden = self.forward(rows.tokens, rows.positions, rows.plan, kv).numpy()
+        drawn = drawn_rows(slices, rows.firsts)
+        logits = (
+            self.logits(hidden[drawn]) if drawn else np.empty((0, config.vocab_size), np.float32)
+        )
+        return StepRows(hidden, rows.firsts, logits, best_tokens(logits))
 
     def forward(
         self,
@@ -89,9 +94,6 @@ class Decoder:
         """Final hidden rows [R, hidden] -> [R, vocab]."""
         with torch.inference_mode():
             return self._lm_head(torch.from_numpy(hidden)).numpy()
-
-    def best(self, logits: Rows) -> BestTokens:
-        return best_tokens(logits)
 
     def _attention(
         self,

@@ -9,18 +9,17 @@ import weakref
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from baton.common.errors import EngineFailure
 from baton.engine.batch import BatchSlice
-from baton.engine.crewing import ROWS_MAX, Crewing
+from baton.engine.crewing import Crewing
 from baton.engine.kernels.library import KernelLibrary
 from baton.engine.kernels.structs import KvType, StepStruct
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.memory import CACHE_LINE_BYTES, RowSpace
 from baton.engine.models.packed import PackedModel
-from baton.engine.models.steps import BestTokens, HiddenRows, Rows, StepTime
-from baton.engine.rows import FlatRows, flat_rows
+from baton.engine.models.steps import BestTokens, Rows, StepRows, StepTime
+from baton.engine.rows import FlatRows, address, flat_rows, ints
 from baton.model.config import ModelConfig
 
 # Rows of logits start an odd number of cache lines apart: were it a multiple of a page, all rows'
@@ -43,76 +42,67 @@ class NativeDecoder:
         self.config = config
         self._library, self._model = library, model
         self._hidden, self._logits = RowSpace(), RowSpace()
-        self._crewing, self._alone = Crewing(), False
+        self._crewing = Crewing()
         self._seconds = (ctypes.c_double * len(StepTime._fields))()
         self._handle = library.new_decoder(model.struct, threads)
         weakref.finalize(self, library.delete_decoder, self._handle)
 
     @property
     def time_spent(self) -> StepTime:
-        """Since the start, by part; the head is not in it."""
+        """Since the start, by part."""
         return StepTime(*self._seconds)
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
         """Raises EngineFailure for ids out of range; they are the caller's mistake."""
         rows = flat_rows(slices)
         self._check(rows, cache)
-        hidden = self._hidden.rows(len(rows.tokens), self.config.hidden_size)
-        arrays = (rows.tokens, rows.starts, rows.lengths, rows.tables, rows.table_offsets)
-        tokens, starts, lengths, tables, offsets = (array.ctypes.data for array in arrays)
-        kv_tokens = int(rows.starts.sum()) + len(rows.tokens)
-        self._alone = self._crewing.alone(len(rows.tokens), kv_tokens)
+        count, drawn = len(rows.tokens), len(rows.draws)
+        hidden = self._hidden.rows(count, self.config.hidden_size)
+        logits = self._room(drawn)
+        likeliest, finite = ints(rows.draws), ints(rows.draws)  # to be overwritten
+        alone = self._crewing.alone(count, rows.kv_tokens)
         step = StepStruct(
-            tokens=tokens,
-            starts=starts,
-            lengths=lengths,
-            tables=tables,
-            table_offsets=offsets,
+            tokens=address(rows.tokens),
+            starts=address(rows.starts),
+            lengths=address(rows.lengths),
+            tables=address(rows.tables),
+            table_offsets=address(rows.table_offsets),
             cache=cache.address,
+            draws=address(rows.draws),
             hidden=hidden.ctypes.data,
+            logits=logits.ctypes.data,
+            likeliest=address(likeliest),
+            finite=address(finite),
             seconds=self._seconds,
-            rows=len(rows.tokens),
+            rows=count,
             sequences=len(rows.lengths),
             kv_type=KV_TYPES[cache.dtype],
             block_count=cache.block_count,
             block_size=cache.block_size,
-            alone=self._alone,
+            drawn=drawn,
+            logits_stride=logits.shape[1],
+            alone=alone,
         )
         before_s = sum(self._seconds)
         self._library.step(self._handle, step)
         seconds = sum(self._seconds) - before_s
-        self._crewing.note(len(rows.tokens), kv_tokens, alone=self._alone, seconds=seconds)
-        return HiddenRows(hidden, rows.firsts)
+        self._crewing.note(count, rows.kv_tokens, alone=alone, seconds=seconds)
+        seen = BestTokens(likeliest, finite)
+        return StepRows(hidden, rows.firsts, logits[:, : self.config.vocab_size], seen)
 
     def logits(self, hidden: Rows) -> Rows:
         """Final hidden rows [R, hidden] -> [R, vocab]."""
         hidden = np.ascontiguousarray(hidden)
-        vocab = self.config.vocab_size
-        stride = -(-vocab // LINE_FLOATS) * LINE_FLOATS + LINE_FLOATS
-        logits = self._logits.rows(len(hidden), stride)
+        logits = self._room(len(hidden))
         self._library.logits(
-            self._handle,
-            hidden.ctypes.data,
-            len(hidden),
-            logits.ctypes.data,
-            stride,
-            alone=self._alone and len(hidden) <= ROWS_MAX,
+            self._handle, hidden.ctypes.data, len(hidden), logits.ctypes.data, logits.shape[1]
         )
-        return logits[:, :vocab]
+        return logits[:, : self.config.vocab_size]
 
-    def best(self, logits: Rows) -> BestTokens:
-        """[R, vocab], in one pass over them."""
-        token_ids = np.empty(len(logits), np.int32)
-        finite = np.empty(len(logits), np.int32)
-        self._library.best(
-            self._handle,
-            logits.ctypes.data,
-            len(logits),
-            logits.strides[0] // logits.itemsize,
-            token_ids.ctypes.data,
-            finite.ctypes.data,
-        )
-        return BestTokens(token_ids.tolist(), finite.astype(bool).tolist())
+    def _room(self, count: int) -> Rows:
+        """For so many rows of logits: [count, vocab and more]."""
+        stride = -(-self.config.vocab_size // LINE_FLOATS) * LINE_FLOATS + LINE_FLOATS
+        return self._logits.rows(count, stride)
 
     def _check(self, rows: FlatRows, cache: PagedKvCache) -> None:
         if not _all_below(rows.tokens, self.config.vocab_size):
@@ -125,6 +115,5 @@ class NativeDecoder:
             raise EngineFailure("a block table is shorter than its slice")
 
 
-def _all_below(ids: NDArray[np.int32], limit: int) -> bool:
-    # as unsigned numbers, negative ids are huge
-    return int(ids.view(np.uint32).max(initial=0)) < limit
+def _all_below(ids: Sequence[int], limit: int) -> bool:
+    return not ids or (min(ids) >= 0 and max(ids) < limit)

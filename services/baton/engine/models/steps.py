@@ -1,4 +1,4 @@
-"""What the runner asks of a decoder, whoever computes it: slices in, hidden rows out.
+"""What the runner asks of a decoder, whoever computes it: slices in, hidden rows and logits out.
 
 Rows are numpy arrays on every path: of torch's they are views.
 """
@@ -16,17 +16,10 @@ from baton.model.config import ModelConfig
 Rows = NDArray[np.float32]
 
 
-class HiddenRows(NamedTuple):
-    """The rows of a step after the final norm."""
-
-    hidden: Rows  # [T, hidden]
-    firsts: Sequence[int]  # the first row of each slice, in the order of the batch
-
-
 class StepTime(NamedTuple):
     """Where the time of steps went. Seconds."""
 
-    linear_s: float
+    linear_s: float  # the head's included
     attention_s: float
     rest_s: float
 
@@ -35,7 +28,27 @@ class BestTokens(NamedTuple):
     """What some rows of logits are at a glance."""
 
     token_ids: Sequence[int]  # the likeliest token of each row, the lowest of equals
-    finite: Sequence[bool]  # whether the row is free of NaN and infinities
+    finite: Sequence[int]  # not zero: whether the row is free of NaN and infinities
+
+
+class StepRows(NamedTuple):
+    """What a step computed: the rows of its slices after the final norm, and the logits of those
+    that a token is drawn from."""
+
+    hidden: Rows  # [T, hidden]
+    firsts: Sequence[int]  # the first row of each slice, in the order of the batch
+    logits: Rows  # [D, vocab], as `drawn_rows` orders them
+    best: BestTokens  # of the logits
+
+
+def drawn_rows(slices: Sequence[BatchSlice], firsts: Sequence[int]) -> list[int]:
+    """The rows that tokens are drawn from: the last ones of each slice that draws, in its order.
+    `firsts`: the first row of each slice."""
+    return [
+        row
+        for first, piece in zip(firsts, slices, strict=True)
+        for row in range(first + len(piece.token_ids) - piece.draws, first + len(piece.token_ids))
+    ]
 
 
 def best_tokens(logits: Rows) -> BestTokens:
@@ -51,15 +64,12 @@ class StepModel(Protocol):
     @property
     def config(self) -> ModelConfig: ...
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> HiddenRows:
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
         """Writes the slices' KV into the cache; their own rows and earlier ones are read. The rows
         are the caller's until the next call."""
         ...
 
     def logits(self, hidden: Rows) -> Rows:
-        """Final hidden rows [R, hidden] -> [R, vocab], the caller's until the next call."""
-        ...
-
-    def best(self, logits: Rows) -> BestTokens:
-        """[R, vocab], as `logits` made them."""
+        """Final hidden rows [R, hidden] -> [R, vocab], the caller's until the next call of either
+        method."""
         ...

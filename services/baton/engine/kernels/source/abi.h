@@ -69,13 +69,19 @@ struct Step {
   const int32_t* tables;         // block ids, all sequences' one after the other
   const int32_t* table_offsets;  // [sequences] where each one's begin
   void* cache;                   // [layers][k, v][blocks][side of a block], see kv.h
+  const int32_t* draws;          // [drawn] rows whose next tokens are wanted
   float* hidden;                 // out: [rows, hidden_size], after the final norm
+  float* logits;                 // out: [drawn][logits_stride], vocab_size of each row written
+  int32_t* likeliest;            // out: [drawn] the token of the highest logit, the lowest of equals
+  int32_t* finite;               // out: [drawn] whether all the row's logits are
   double* seconds;               // out, added to: [kPartCount]; or null
   int32_t rows;
   int32_t sequences;
   int32_t kv_type;
   int32_t block_count;
   int32_t block_size;
+  int32_t drawn;
+  int32_t logits_stride;
   int32_t alone;  // the calling thread computes it all
 };
 

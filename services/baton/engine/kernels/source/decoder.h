@@ -30,30 +30,22 @@ class Decoder {
       } else {
         compute_blocks(member, step, threads, clock);
       }
+      if (step.drawn > 0) draw(member, step, clock);
     }, step.alone != 0);
   }
 
   // hidden [rows][hidden_size] -> out [rows][stride], vocab_size of each row written
-  void logits(const float* hidden, int rows, float* out, size_t stride, bool alone) {
+  void logits(const float* hidden, int rows, float* out, size_t stride) {
     rows_.reserve_prepared(rows);
     crew_.run([&](Crew::Member& member) {
-      rows_.logits(AllHands{member, rows}, hidden, out, stride);
-    }, alone);
-  }
-
-  // logits [rows][stride] -> [rows] each
-  void best(const float* logits, int rows, size_t stride, int32_t* token_ids, int32_t* finite) {
-    crew_.run([&](Crew::Member& member) {
-      member.share(rows, [&](int row) {
-        const Best found = best_of(logits + row * stride, model_.vocab_size);
-        token_ids[row] = found.index, finite[row] = found.finite;
-      });
-    }, rows == 1);
+      const auto row = [&](int i) { return hidden + static_cast<size_t>(i) * model_.hidden_size; };
+      rows_.logits(AllHands{member, rows}, row, out, stride);
+    });
   }
 
  private:
   static constexpr int kLayerPhases = 11;  // calls of share per layer, at most
-  static constexpr int kOtherPhases = 2;   // and besides, in a run
+  static constexpr int kOtherPhases = 5;   // and besides, in a run
   // Rows that a thread computes by itself: with fewer, reading each panel once for all of them is
   // worth the meetings; with more, they leave the second cache.
   static constexpr int kBlockRowsMin = 48, kBlockRowsMax = 128;
@@ -118,6 +110,21 @@ class Decoder {
       attend_all(member, step, i, clock);
       rows_.go_on(hands, step, i, clock);
     }
+  }
+
+  // The logits of the rows whose next tokens are wanted, and what they are at a glance.
+  void draw(Crew::Member& member, const Step& step, Clock& clock) {
+    const auto row = [&](int i) {
+      return step.hidden + static_cast<size_t>(step.draws[i]) * model_.hidden_size;
+    };
+    const size_t stride = step.logits_stride;
+    rows_.logits(AllHands{member, step.drawn}, row, step.logits, stride);
+    clock.spent(kPartLinear);
+    member.share(step.drawn, [&](int i) {
+      const Best found = best_of(step.logits + i * stride, model_.vocab_size);
+      step.likeliest[i] = found.index, step.finite[i] = found.finite;
+    });
+    clock.spent(kPartRest);
   }
 
   void attend_all(Crew::Member& member, const Step& step, int layer, Clock& clock) {

@@ -90,19 +90,13 @@ int32_t baton_decoder_step(void* decoder, const Step* step) {
 }
 
 int32_t baton_decoder_logits(void* decoder, const float* hidden, int32_t rows, float* logits,
-                             int64_t stride, int32_t alone) {
+                             int64_t stride) {
   try {
-    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits, stride, alone != 0);
+    static_cast<Decoder*>(decoder)->logits(hidden, rows, logits, stride);
     return 0;
   } catch (const std::bad_alloc&) {
     return 1;
   }
-}
-
-// The likeliest token of each row of logits, the lowest of equals, and whether the row is finite.
-void baton_decoder_best(void* decoder, const float* logits, int32_t rows, int64_t stride,
-                        int32_t* token_ids, int32_t* finite) {
-  static_cast<Decoder*>(decoder)->best(logits, rows, stride, token_ids, finite);
 }
 
 }  // extern "C"

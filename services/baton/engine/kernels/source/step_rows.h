@@ -75,9 +75,10 @@ class StepRows {
     clock.spent(kPartRest);
   }
 
-  // hidden [count][hidden_size] -> out [count][stride], vocab_size of each row written
-  void logits(const AllHands& hands, const float* hidden, float* out, size_t stride) {
-    prepare(hands, model_.head, hidden, model_.hidden_size);
+  // Final hidden rows, row(i) each -> out [count][stride], vocab_size of each row written
+  template <class Row>
+  void logits(const AllHands& hands, const Row& row, float* out, size_t stride) {
+    prepare(hands, model_.head, row);
     multiply(hands, model_.head, out, stride, Target::kStore);
   }
 
@@ -112,7 +113,9 @@ class StepRows {
 
   template <class Hands>
   void after_attention(const Hands& hands, const Layer& layer, Clock& clock) {
-    prepare(hands, layer.output, attended_.data(), attended_size());
+    prepare(hands, layer.output, [&](int row) {
+      return attended_.data() + static_cast<size_t>(row) * attended_size();
+    });
     clock.spent(kPartRest);
     multiply(hands, layer.output, x_.data(), model_.hidden_size, Target::kAdd);
     clock.spent(kPartLinear);
@@ -120,7 +123,7 @@ class StepRows {
     clock.spent(kPartRest);
     multiply(hands, layer.gate_up, wide_.data(), wide_stride_, Target::kStore);
     clock.spent(kPartLinear);
-    prepare(hands, layer.down, wide_.data(), wide_stride_);
+    prepare(hands, layer.down, [&](int row) { return wide_.data() + row * wide_stride_; });
     clock.spent(kPartRest);
     multiply(hands, layer.down, x_.data(), model_.hidden_size, Target::kAdd);
     clock.spent(kPartLinear);
@@ -162,10 +165,10 @@ class StepRows {
                             scales_.data() + index);
   }
 
-  template <class Hands>
-  void prepare(const Hands& hands, const Linear& linear, const float* in, size_t stride) {
+  template <class Hands, class Row>
+  void prepare(const Hands& hands, const Linear& linear, const Row& in) {
     float* scratch = hands.member.scratch.reserve(round_up(linear.inner, 64));
-    hands.rows([&](int row) { prepare_row(linear, in + row * stride, scratch, row); });
+    hands.rows([&](int row) { prepare_row(linear, in(row), scratch, row); });
   }
 
   template <class Hands>
