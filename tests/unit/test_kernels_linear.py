@@ -104,6 +104,18 @@ def test_products_are_added_to_what_was_there(scheme: Scheme) -> None:
     assert torch.equal(layer(x, onto=onto), onto + layer(x))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 11, 40])
+def test_every_task_is_computed_once_by_any_number_of_threads(threads: int) -> None:
+    """Of more tasks than threads and of fewer: one done twice would be added twice, one left out
+    would lack; again and again, as threads come in time or late."""
+    for outer in (5, 40, 330, 3_300):
+        weight, bias, x = tensors(64, outer)
+        layer, onto = PackedLinear(weight, bias, Scheme.INT8), torch.randn(ROWS, outer)
+        expected = onto + layer(x)
+        for _ in range(20):
+            assert torch.equal(layer(x, onto=onto, threads=threads), expected)
+
+
 @pytest.mark.parametrize("scheme", Scheme)
 def test_zeros_and_nan_stay_in_their_rows(scheme: Scheme) -> None:
     weight, bias, x = tensors(64, 48)

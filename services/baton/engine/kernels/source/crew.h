@@ -1,5 +1,7 @@
 // The threads of one decoder. Between steps they sleep; within a step they share the tasks of each
-// phase one by one.
+// phase: each thread those of a stretch of its own, one after the other, then what is left of others'.
+// Two threads that took turns along one stretch of weights would each have the processor fetch ahead
+// what the other one computes, and memory would give markedly less.
 //
 // A phase ends when its tasks are done, not when every thread has come by: a thread whose core was
 // taken away delays at most the one task it holds, and passes the phases it missed when it is back.
@@ -7,7 +9,9 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <type_traits>
@@ -18,11 +22,40 @@
 namespace baton {
 
 class Crew {
+  // More than these threads share a lane: all of them are made ready before each run.
+  static constexpr int kLanesMax = 8;
+
+  // A stretch of a phase's tasks: its own threads take from the front, others from the back.
+  struct alignas(64) Lane {
+    std::atomic<uint64_t> taken{0};  // from the front, and times kBack from the back
+
+    static constexpr uint64_t kBack = uint64_t{1} << 32;
+
+    // Of `count` tasks, one that nobody has taken; -1: there is none.
+    int take(int count, bool front) {
+      if (count == 0) return -1;
+      const uint64_t was = taken.fetch_add(front ? 1 : kBack, std::memory_order_relaxed);
+      const auto first = static_cast<int64_t>(was % kBack), last = static_cast<int64_t>(was / kBack);
+      if (first + last >= count) return -1;
+      return static_cast<int>(front ? first : count - 1 - last);
+    }
+  };
+
+  struct Phase {
+    Lane lanes[kLanesMax];
+    alignas(64) std::atomic<int> done{0};
+
+    void reset(int used) {
+      for (int i = 0; i < used; ++i) lanes[i].taken.store(0, std::memory_order_relaxed);
+      done.store(0, std::memory_order_relaxed);
+    }
+  };
+
  public:
   // A run has at most `phases` phases.
   Crew(int threads, int phases) : size_(threads), phases_(phases) {
     for (int i = 1; i < threads; ++i) {
-      workers_.emplace_back([this] { work(); });
+      workers_.emplace_back([this, i] { work(i); });
     }
   }
 
@@ -36,26 +69,25 @@ class Crew {
   // What one thread sees of a run: every thread goes through the same phases in the same order.
   class Member {
    public:
-    Member(Crew& crew, Buffer<float>& own, bool is_caller)
-        : scratch(own), caller(is_caller), crew_(crew) {}
+    // The one at `index` of `members` threads that share; the first one called run.
+    Member(Crew& crew, Buffer<float>& own, int index, int members)
+        : scratch(own), caller(index == 0), crew_(crew),
+          lanes_(std::min(members, kLanesMax)), lane_(index * lanes_ / members) {}
 
     Buffer<float>& scratch;  // of this thread, kept from run to run
     const bool caller;       // the thread that called run
 
     // The task function is called once per index below `tasks`, by whichever thread is free;
     // returns when all are done. What it reads of earlier phases is complete. A function of two
-    // indices hears this thread's next task too, if it is known yet: -1 where not.
+    // indices hears this thread's next task too, most likely: -1 where nobody knows.
     template <class Task>
     void share(int tasks, const Task& task) {
       Phase& phase = crew_.phases_[phase_++];
-      for (int i = phase.take(), next; i < tasks; i = next < 0 ? phase.take() : next) {
-        next = -1;
+      for (Taken taken; (taken = take(phase, tasks)).index >= 0;) {
         if constexpr (std::is_invocable_v<const Task&, int, int>) {
-          // near the end, what is left is for who comes first
-          if (i + 2 * crew_.size_ < tasks) next = phase.take();
-          task(i, next);
+          task(taken.index, taken.next);
         } else {
-          task(i);
+          task(taken.index);
         }
         if (phase.done.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks) {
           phase.done.notify_all();
@@ -67,7 +99,27 @@ class Crew {
     }
 
    private:
+    struct Taken {
+      int index, next;
+    };
+
+    // A task of this thread's lane or, where none is left there, the last one of another; -1: of none.
+    Taken take(Phase& phase, int tasks) {
+      for (int i = 0; i < lanes_; ++i) {
+        const int lane = (lane_ + i) % lanes_;
+        const int first = border(lane, tasks), count = border(lane + 1, tasks) - first;
+        const int index = phase.lanes[lane].take(count, i == 0);
+        if (index >= 0) return {first + index, i == 0 && index + 1 < count ? first + index + 1 : -1};
+      }
+      return {-1, -1};
+    }
+
+    int border(int lane, int tasks) const {
+      return static_cast<int>((static_cast<int64_t>(tasks) * lane + lanes_ - 1) / lanes_);
+    }
+
     Crew& crew_;
+    const int lanes_, lane_;
     size_t phase_ = 0;
   };
 
@@ -75,11 +127,9 @@ class Crew {
 
   // Runs `job` on this thread and on every other that comes in time; `alone`: the others sleep on.
   void run(const std::function<void(Member&)>& job, bool alone = false) {
-    for (Phase& phase : phases_) {
-      phase.next.store(0, std::memory_order_relaxed);
-      phase.done.store(0, std::memory_order_relaxed);
-    }
-    Member member(*this, scratch_, true);
+    const int members = alone ? 1 : size_;
+    for (Phase& phase : phases_) phase.reset(std::min(members, kLanesMax));
+    Member member(*this, scratch_, 0, members);
     if (alone) return job(member);
     job_ = &job;
     const int run = runs_.fetch_add(1) + 1;
@@ -90,14 +140,7 @@ class Crew {
   }
 
  private:
-  struct alignas(64) Phase {
-    std::atomic<int> next{0};  // the first task nobody has taken
-    std::atomic<int> done{0};
-
-    int take() { return next.fetch_add(1, std::memory_order_relaxed); }
-  };
-
-  void work() {
+  void work(int index) {
     Buffer<float> scratch;
     for (int seen = 0;;) {
       await_change(runs_, seen);
@@ -107,7 +150,7 @@ class Crew {
       inside_.fetch_add(1);
       const bool leaving = job_ == nullptr;
       if (!leaving && ended_.load() != seen) {
-        Member member(*this, scratch, false);
+        Member member(*this, scratch, index, size_);
         (*job_.load())(member);
       }
       inside_.fetch_sub(1);
