@@ -94,11 +94,31 @@ class Crew {
         }
       }
       for (int done; (done = phase.done.load(std::memory_order_acquire)) < tasks;) {
-        await_change(phase.done, done);
+        if (!fetch_expected()) await_change(phase.done, done);
       }
     }
 
+    // What this thread will read first of some later phase's tasks, `task_bytes` for each from `begin`
+    // on: it fetches that while it waits for others, and memory is not idle meanwhile.
+    void expect(const uint8_t* begin, size_t task_bytes, int tasks) {
+      const int first = border(lane_, tasks), end = border(lane_ + 1, tasks);
+      expected_ = begin + first * task_bytes;
+      expected_end_ = expected_ + std::min(kExpectedBytes, (end - first) * task_bytes);
+    }
+
    private:
+    // A few panels: in the second cache until they are read.
+    static constexpr size_t kExpectedBytes = 32 * 1024;
+    static constexpr size_t kFetchedBytes = 256;  // between two looks at what is waited for
+
+    bool fetch_expected() {
+      if (expected_ >= expected_end_) return false;
+      for (const uint8_t* const end = expected_ + kFetchedBytes; expected_ < end; expected_ += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(expected_), _MM_HINT_T1);
+      }
+      return true;
+    }
+
     struct Taken {
       int index, next;
     };
@@ -121,6 +141,7 @@ class Crew {
     Crew& crew_;
     const int lanes_, lane_;
     size_t phase_ = 0;
+    const uint8_t *expected_ = nullptr, *expected_end_ = nullptr;
   };
 
   int size() const { return size_; }

@@ -31,6 +31,8 @@ struct OneHand {
     for (int row = block.first; row < block.end; ++row) task(row);
   }
 
+  void expect(const Linear&) const {}  // it waits for nobody
+
   void multiply(const Linear& linear, const Prepared& in, const Output& out) const {
     float* scratch = member.scratch.reserve(panel_scratch(linear));
     for (int panel = 0, panels = panel_count(linear); panel < panels; ++panel) {
@@ -55,6 +57,11 @@ struct AllHands {
       const int end = std::min(count, (index + 1) * together);
       for (int row = index * together; row < end; ++row) task(row);
     });
+  }
+
+  // Of all layers the next one to be multiplied, once this thread has no more to do for this one.
+  void expect(const Linear& linear) const {
+    member.expect(linear.weights, panel_bytes(linear), panel_count(linear));
   }
 
   void multiply(const Linear& linear, const Prepared& in, const Output& out) const {

@@ -9,7 +9,7 @@
 
 namespace baton {
 
-constexpr int kAheadBytes = 1536;  // weights are asked for so far ahead of their use
+constexpr int kAheadBytes = 4096;  // weights are asked for so far ahead of their use
 
 // A step: the inputs of a column, and of a row, that are multiplied together. Levels of weights
 // alone are widened before, in pairs as bfloat16 has them.

@@ -66,7 +66,7 @@ class StepRows {
   // Everything from the attention of a layer to the next one's, or to the end.
   template <class Hands>
   void go_on(const Hands& hands, const Step& step, int index, Clock& clock) {
-    after_attention(hands, model_.layers[index], clock);
+    after_attention(hands, index, clock);
     if (index + 1 < model_.layer_count) return before_attention(hands, step, index + 1, clock);
     hands.rows([&](int row) {
       rms_norm(x(row), model_.final_norm, model_.hidden_size, model_.norm_epsilon,
@@ -105,6 +105,7 @@ class StepRows {
     const HeadSplit split{model_, layer, kv};
     prepare_normed(hands, layer.qkv, layer.attention_norm);
     clock.spent(kPartRest);
+    hands.expect(layer.output);
     multiply(hands, layer.qkv, wide_.data(), wide_stride_, Target::kStore);
     clock.spent(kPartLinear);
     hands.rows([&](int row) { split_row(split, step, row); });
@@ -112,19 +113,23 @@ class StepRows {
   }
 
   template <class Hands>
-  void after_attention(const Hands& hands, const Layer& layer, Clock& clock) {
+  void after_attention(const Hands& hands, int index, Clock& clock) {
+    const Layer& layer = model_.layers[index];
     prepare(hands, layer.output, [&](int row) {
       return attended_.data() + static_cast<size_t>(row) * attended_size();
     });
     clock.spent(kPartRest);
+    hands.expect(layer.gate_up);
     multiply(hands, layer.output, x_.data(), model_.hidden_size, Target::kAdd);
     clock.spent(kPartLinear);
     prepare_normed(hands, layer.gate_up, layer.mlp_norm);
     clock.spent(kPartRest);
+    hands.expect(layer.down);
     multiply(hands, layer.gate_up, wide_.data(), wide_stride_, Target::kStore);
     clock.spent(kPartLinear);
     prepare(hands, layer.down, [&](int row) { return wide_.data() + row * wide_stride_; });
     clock.spent(kPartRest);
+    hands.expect(index + 1 < model_.layer_count ? model_.layers[index + 1].qkv : model_.head);
     multiply(hands, layer.down, x_.data(), model_.hidden_size, Target::kAdd);
     clock.spent(kPartLinear);
   }
