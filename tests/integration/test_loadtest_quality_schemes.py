@@ -1,13 +1,15 @@
 """A scheme that computes worse is seen to be worse, on a real if tiny model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from baton.engine.models.steps import Rows
+from baton.engine.batch import BatchSlice
+from baton.engine.kvcache import PagedKvCache
+from baton.engine.models.steps import Rows, StepRows, best_tokens
 from baton.engine.quant.quantization import Quantization
 from baton.model.card import read_config
 from baton_loadtest.quality import CPU_VARIANTS, Variant, compare, measure_quality
@@ -24,10 +26,17 @@ class Damaged:
     def __init__(self, reader: CpuReader, noise: float) -> None:
         self._model, self._noise = reader.model, noise
         self._generator = np.random.default_rng(0)
-        self.config, self.compute = self._model.config, self._model.compute
+        self.config = self._model.config
+
+    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
+        rows = self._model.compute(slices, cache)
+        logits = self._shaken(rows.logits)
+        return rows._replace(logits=logits, best=best_tokens(logits))
 
     def logits(self, hidden: Rows) -> Rows:
-        logits = self._model.logits(hidden)
+        return self._shaken(self._model.logits(hidden))
+
+    def _shaken(self, logits: Rows) -> Rows:
         noise = self._generator.standard_normal(logits.shape, np.float32)
         return logits + np.float32(self._noise) * noise
 
