@@ -37,9 +37,6 @@ def agreed(
     piece: BatchSlice, drawn: Sequence[RowSample]
 ) -> tuple[str | None, tuple[TokenSample, ...]]:
     """The drawn tokens as far as they follow from right guesses; the error of the first row."""
-    if len(drawn) == 1:
-        only = drawn[0].sample
-        return drawn[0].error, () if only is None else (only,)
     guesses = piece.token_ids[len(piece.token_ids) - piece.guesses :]
     samples: list[TokenSample] = []
     for row, guess in zip_longest(drawn, guesses):

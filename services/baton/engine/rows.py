@@ -1,7 +1,7 @@
 """Flattens the slices of a step into the arrays that the kernels read.
 
 Knows positions and block tables; knows no model and no sampling. Between two steps of a lone
-request this is much of what Python does, on cold caches: hence plain arrays, made in one pass.
+request this is much of what Python does, on cold caches: hence plain arrays, made without numpy.
 """
 
 from array import array

@@ -56,11 +56,11 @@ class NativeDecoder:
         """Raises EngineFailure for ids out of range; they are the caller's mistake."""
         rows = flat_rows(slices)
         self._check(rows, cache)
-        count, drawn = len(rows.tokens), len(rows.draws)
+        count, drawn, kv_tokens = len(rows.tokens), len(rows.draws), rows.kv_tokens
         hidden = self._hidden.rows(count, self.config.hidden_size)
         logits = self._room(drawn)
         likeliest, finite = ints(rows.draws), ints(rows.draws)  # to be overwritten
-        alone = self._crewing.alone(count, rows.kv_tokens)
+        alone = self._crewing.alone(count, kv_tokens)
         step = StepStruct(
             tokens=address(rows.tokens),
             starts=address(rows.starts),
@@ -86,7 +86,7 @@ class NativeDecoder:
         before_s = sum(self._seconds)
         self._library.step(self._handle, step)
         seconds = sum(self._seconds) - before_s
-        self._crewing.note(count, rows.kv_tokens, alone=alone, seconds=seconds)
+        self._crewing.note(count, kv_tokens, alone=alone, seconds=seconds)
         seen = BestTokens(likeliest, finite)
         return StepRows(hidden, rows.firsts, logits[:, : self.config.vocab_size], seen)
 
