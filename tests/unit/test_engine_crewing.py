@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from baton.engine.crewing import ALONE_WORTH, MEMORY_STEPS, PROBE_STEPS, ROWS_MAX, Crewing
+from baton.engine.crewing import ALONE_WORTH, PROBE_STEPS, RECENT_STEPS, ROWS_MAX, Crewing
 
 MACHINES: dict[str, tuple[Callable[[bool], float], bool]] = {
     "one core reads as fast as all": (lambda alone: 3.0 if alone else 3.1, True),
@@ -29,14 +29,19 @@ def run(
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_faster_way_is_found_and_kept_but_for_a_look_at_the_other(machine: str) -> None:
     duration_s, alone = MACHINES[machine]
-    chosen = run(Crewing(), duration_s, 40 * PROBE_STEPS)[PROBE_STEPS:]
-    assert sum(choice is not alone for choice in chosen) == 39
+    chosen = run(Crewing(), duration_s, 2 * RECENT_STEPS + 40 * PROBE_STEPS)[2 * RECENT_STEPS :]
+    assert sum(choice is not alone for choice in chosen) == 40
+
+
+def test_at_first_both_ways_take_turns() -> None:
+    chosen = run(Crewing(), MACHINES["more cores read more"][0], 2 * RECENT_STEPS)
+    assert chosen == [False, True] * RECENT_STEPS
 
 
 def test_a_machine_that_changes_is_noticed() -> None:
     crewing = Crewing()
     run(crewing, MACHINES["more cores read more"][0], 400)
-    busy = run(crewing, lambda alone: 5.0 if alone else 9.0, MEMORY_STEPS * PROBE_STEPS)
+    busy = run(crewing, lambda alone: 5.0 if alone else 9.0, RECENT_STEPS * PROBE_STEPS)
     assert sum(busy[-PROBE_STEPS:]) >= PROBE_STEPS - 1
 
 
@@ -45,6 +50,15 @@ def test_one_interrupted_step_decides_nothing() -> None:
     run(crewing, MACHINES["more cores read more"][0], 400)
     crewing.note(1, 300, alone=False, seconds=20.0)
     assert sum(run(crewing, MACHINES["more cores read more"][0], PROBE_STEPS)) <= 1
+
+
+@pytest.mark.parametrize("slow", range(6))
+def test_a_slow_beginning_is_not_held_against_either_way(slow: int) -> None:
+    """Threads that just began, memory that nobody has touched, another worker loading its model."""
+    crewing = Crewing()
+    run(crewing, lambda alone: 90.0, slow)
+    chosen = run(crewing, MACHINES["more cores read more"][0], 2 * RECENT_STEPS + PROBE_STEPS)
+    assert sum(chosen[-PROBE_STEPS:]) <= 1
 
 
 def test_kinds_of_steps_do_not_speak_for_each_other() -> None:

@@ -6,6 +6,7 @@ token. Which machine this is, and what else runs on it, only the steps' duration
 not depend on the choice. Knows rows, tokens and seconds; knows no threads.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 
 ROWS_MAX = 16
@@ -16,22 +17,26 @@ ALONE_WORTH = 1.03
 
 PROBE_STEPS = 32
 """One step in so many is computed the other way: often enough to notice within a second that the
-machine has changed, rarely enough not to be noticed."""
+machine has changed, rarely enough not to be noticed. Until both ways are known they take turns."""
 
-MEMORY_STEPS = 16
-"""Over which durations are averaged: a step that was interrupted should not decide."""
+RECENT_STEPS = 9
+"""Of each way, of which the median counts: no step that was interrupted decides, nor the first one,
+which finds memory and threads cold. And a changed machine is noticed after five looks."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """Mean seconds of the last steps of one kind."""
+    """Seconds of the last steps of one kind, computed one way."""
 
-    mean_s: float = 0.0
-    steps: int = 0
+    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
 
-    def note(self, seconds: float) -> None:
-        self.steps = min(self.steps + 1, MEMORY_STEPS)
-        self.mean_s += (seconds - self.mean_s) / self.steps
+    @property
+    def known(self) -> bool:
+        return len(self.recent_s) == RECENT_STEPS
+
+    @property
+    def typical_s(self) -> float:
+        return sorted(self.recent_s)[len(self.recent_s) // 2]
 
 
 @dataclass(slots=True)
@@ -42,8 +47,12 @@ class Kind:
     together: Pace = field(default_factory=Pace)
     steps: int = 0
 
-    def better_alone(self) -> bool:
-        return bool(self.alone.steps) and (self.alone.mean_s <= ALONE_WORTH * self.together.mean_s)
+    def next_alone(self) -> bool:
+        if not (self.alone.known and self.together.known):
+            return len(self.alone.recent_s) < len(self.together.recent_s)
+        self.steps += 1
+        better = self.alone.typical_s <= ALONE_WORTH * self.together.typical_s
+        return not better if self.steps % PROBE_STEPS == 0 else better
 
 
 class Crewing:
@@ -55,18 +64,13 @@ class Crewing:
     def alone(self, rows: int, kv_tokens: int) -> bool:
         """Whether the next step of so many rows, which attend to so many tokens in all, should be
         one thread's. Counts it."""
-        if rows > ROWS_MAX:
-            return False
-        kind = self._kind(rows, kv_tokens)
-        kind.steps += 1
-        better = kind.better_alone()
-        return not better if kind.steps % PROBE_STEPS == 2 else better
+        return rows <= ROWS_MAX and self._kind(rows, kv_tokens).next_alone()
 
     def note(self, rows: int, kv_tokens: int, *, alone: bool, seconds: float) -> None:
         """How long that step took."""
         if rows <= ROWS_MAX:
             kind = self._kind(rows, kv_tokens)
-            (kind.alone if alone else kind.together).note(seconds)
+            (kind.alone if alone else kind.together).recent_s.append(seconds)
 
     def _kind(self, rows: int, kv_tokens: int) -> Kind:
         return self._kinds.setdefault((rows.bit_length(), kv_tokens.bit_length()), Kind())
