@@ -74,7 +74,7 @@ def test_no_two_loads_share_their_prompts() -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-@pytest.mark.parametrize(("quick", "prompts"), [(False, [3, 24, 96]), (True, [6, 8, 32])])
+@pytest.mark.parametrize(("quick", "prompts"), [(False, [12, 24, 96]), (True, [6, 8, 32])])
 def test_requests_grow_with_the_clients(quick: bool, prompts: list[int]) -> None:
     assert [load.prompts for load in loads(1, quick=quick)] == prompts
 

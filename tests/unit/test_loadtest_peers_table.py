@@ -105,6 +105,24 @@ def test_a_failed_peer_is_no_yardstick_and_without_peers_there_is_none() -> None
     assert ratios.throughput == 5.0
 
 
+def test_a_round_is_compared_with_its_own_peers_and_the_median_told() -> None:
+    """On a machine of half the speed in round 2, a third as fast in round 3."""
+    cells = [
+        *(cell("fast", speed, 1.0, 0.02, i) for i, speed in enumerate((300, 150, 100))),
+        *(cell("baton", speed, 1.0, 0.02, i) for i, speed in enumerate((600, 300, 250))),
+    ]
+    found = row(cells, "baton")
+    assert [one.throughput for one in found.round_ratios] == [2.0, 2.0, 2.5]
+    assert found.ratios is not None
+    assert found.ratios.throughput == 2.0
+
+
+def test_a_round_without_a_peer_compares_nothing() -> None:
+    cells = [lost("fast", "died"), cell("baton", 500, 1.0, 0.02)]
+    later = [cell("fast", 100, 1.0, 0.02, 2), cell("baton", 300, 1.0, 0.02, 2)]
+    assert [one.throughput for one in row([*cells, *later], "baton").round_ratios] == [3.0]
+
+
 def test_rounds_are_summed_up_by_their_median_and_their_failures_counted() -> None:
     rounds = [cell("fast", tokens, 1.0, 0.02, i) for i, tokens in enumerate((90, 300, 100))]
     found = row(rounds, "fast").typical

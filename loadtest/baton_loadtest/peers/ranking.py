@@ -1,6 +1,10 @@
-"""From cells to rows: medians over rounds, and how each compares with the best peer. Pure."""
+"""From cells to rows: medians over rounds, and how each compares with the best peer. Pure.
 
-from collections.abc import Callable, Iterable, Sequence
+A machine's speed may drift by more than what is to be told apart, so numbers are compared within
+their round, where they are minutes apart.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from statistics import median
 
@@ -11,7 +15,7 @@ from baton_loadtest.peers.contestant import Contestant
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """To the best peer at the same concurrency, which may be another one for each number."""
+    """To the best peer of a round at one concurrency, which may be another one for each number."""
 
     throughput: float  # more is better
     ttft: float  # less is better
@@ -28,28 +32,53 @@ class PeerRow:
     rounds: tuple[Measurement, ...]  # those that gave one
     problems: tuple[str, ...]  # of those that gave none
     typical: Measurement | None  # medians of the rounds; failed requests are added up
-    ratios: Ratios | None  # None: nothing to compare, on one side or the other
+    round_ratios: tuple[Ratios, ...]  # of the rounds that had something to compare, on both sides
+    ratios: Ratios | None  # their medians
 
 
 def ranked(cells: Sequence[Cell], contestants: Sequence[Contestant]) -> tuple[PeerRow, ...]:
     """By concurrency, then in the order of the contestants."""
-    rows = [
-        _row(one, concurrency, [c for c in cells if _belongs(c, one.name, concurrency)])
+    peers = {one.name for one in contestants if not one.ours}
+    return tuple(
+        _row(one, concurrency, [cell for cell in cells if cell.concurrency == concurrency], peers)
         for concurrency in sorted({cell.concurrency for cell in cells})
         for one in contestants
-    ]
-    return tuple(_with_ratios(row, rows) for row in rows)
+    )
 
 
-def _belongs(cell: Cell, name: str, concurrency: int) -> bool:
-    return cell.contestant == name and cell.concurrency == concurrency
+def _row(one: Contestant, concurrency: int, cells: Sequence[Cell], peers: Set[str]) -> PeerRow:
+    own = [cell for cell in cells if cell.contestant == one.name]
+    rounds = tuple(cell.measurement for cell in own if cell.measurement is not None)
+    problems = tuple(cell.problem for cell in own if cell.problem is not None)
+    ratios = tuple(_ratios(own, [cell for cell in cells if cell.contestant in peers]))
+    return PeerRow(
+        one.name,
+        one.ours,
+        concurrency,
+        rounds,
+        problems,
+        typical_of(rounds) if rounds else None,
+        ratios,
+        _typical_ratios(ratios) if ratios else None,
+    )
 
 
-def _row(one: Contestant, concurrency: int, cells: Sequence[Cell]) -> PeerRow:
-    rounds = tuple(cell.measurement for cell in cells if cell.measurement is not None)
-    problems = tuple(cell.problem for cell in cells if cell.problem is not None)
-    typical = typical_of(rounds) if rounds else None
-    return PeerRow(one.name, one.ours, concurrency, rounds, problems, typical, None)
+def _ratios(own: Sequence[Cell], peers: Sequence[Cell]) -> Iterator[Ratios]:
+    for cell in own:
+        of_round = [peer.measurement for peer in peers if peer.round == cell.round]
+        measured = [measurement for measurement in of_round if measurement is not None]
+        if cell.measurement is not None and measured:
+            ratios = against(cell.measurement, measured)
+            if ratios is not None:
+                yield ratios
+
+
+def _typical_ratios(ratios: Sequence[Ratios]) -> Ratios:
+    return Ratios(
+        throughput=median(one.throughput for one in ratios),
+        ttft=median(one.ttft for one in ratios),
+        itl=median(one.itl for one in ratios),
+    )
 
 
 def typical_of(rounds: Sequence[Measurement]) -> Measurement:
@@ -61,24 +90,6 @@ def typical_of(rounds: Sequence[Measurement]) -> Measurement:
         itl_p99_s=median(one.itl_p99_s for one in rounds),
         completed=sum(one.completed for one in rounds),
         failed=sum(one.failed for one in rounds),
-    )
-
-
-def _with_ratios(row: PeerRow, rows: Sequence[PeerRow]) -> PeerRow:
-    peers = [
-        one.typical
-        for one in rows
-        if not one.ours and one.concurrency == row.concurrency and one.typical is not None
-    ]
-    ratios = None if row.typical is None or not peers else against(row.typical, peers)
-    return PeerRow(
-        row.contestant,
-        row.ours,
-        row.concurrency,
-        row.rounds,
-        row.problems,
-        row.typical,
-        ratios,
     )
 
 

@@ -44,8 +44,8 @@ COLUMNS = (
 
 CAPTION = (
     "n: concurrent clients. tok/s: output over the whole run; TTFT, ITL: means; medians of the "
-    "rounds. x best: against the best of the peers at the same n (tok/s: more is better; TTFT, "
-    "ITL: less is better). failed: requests of all that were sent."
+    "rounds. x best: against the best of the peers at the same n in the same round (tok/s: more is "
+    "better; TTFT, ITL: less is better). failed: requests of all that were sent."
 )
 
 
