@@ -18,15 +18,15 @@ from baton_loadtest.gpu_kernels import KernelBench, KernelModel, Timer, Work
 from baton_loadtest.gpu_rates import best_s, measure_rates
 from baton_loadtest.gpu_report import GpuFigure, KernelFigure, decode_work, prefill_work
 from baton_loadtest.gpu_roofline import DeviceRates, decode_tokens_per_s, prefill_tokens_per_s
-from baton_loadtest.gpu_work import AloneSpec, KernelWork, Step
+from baton_loadtest.gpu_spec import BLOCK_TOKENS, GpuBenchSpec
+from baton_loadtest.gpu_work import KernelWork, Step
 
-BLOCK_TOKENS = 16
 STEP_TOKENS = 8_192
 """Of a step: the longest prompt measured is one."""
 
 
 def measure_alone(
-    spec: AloneSpec, listener: Callable[[str], None]
+    spec: GpuBenchSpec, listener: Callable[[str], None]
 ) -> tuple[DeviceRates, list[GpuFigure]]:
     """Nobody refers to the device's memory once this has returned."""
     device = CudaDevice()
@@ -52,7 +52,7 @@ def measure_alone(
 
 
 def measure_kernels(
-    spec: AloneSpec, rates: DeviceRates, listener: Callable[[str], None]
+    spec: GpuBenchSpec, rates: DeviceRates, listener: Callable[[str], None]
 ) -> list[KernelFigure]:
     """Kind by kind, of weights drawn anew. Nobody refers to them once this has returned."""
     device, config = CudaDevice(), spec.config
@@ -89,7 +89,7 @@ def _graph_timer(device: CudaDevice) -> Timer:
     return seconds
 
 
-def _decode_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> list[GpuFigure]:
+def _decode_figures(bench: EngineBench, spec: GpuBenchSpec, rates: DeviceRates) -> list[GpuFigure]:
     def roofline(requests: int) -> float:
         return decode_tokens_per_s(
             spec.config,
@@ -106,7 +106,7 @@ def _decode_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> 
     ]
 
 
-def _prefill_figures(bench: EngineBench, spec: AloneSpec, rates: DeviceRates) -> list[GpuFigure]:
+def _prefill_figures(bench: EngineBench, spec: GpuBenchSpec, rates: DeviceRates) -> list[GpuFigure]:
     return [
         GpuFigure(
             prefill_work(tokens),

@@ -19,12 +19,12 @@ import typer
 from baton.common.clock import SystemClock
 from baton.common.errors import BatonError, ConfigError
 from baton.engine.devices import DeviceChoice
-from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from rich.console import Console
 from rich.table import Table
 
-from baton_loadtest.gpu_end_to_end import EndToEndSpec, measure_end_to_end
+from baton_loadtest.gpu_end_to_end import measure_end_to_end
 from baton_loadtest.gpu_report import (
     GpuReport,
     end_to_end_table,
@@ -32,7 +32,7 @@ from baton_loadtest.gpu_report import (
     gpu_table,
     kernels_table,
 )
-from baton_loadtest.gpu_work import AloneSpec
+from baton_loadtest.gpu_spec import GpuBenchSpec
 from baton_loadtest.machine import device_line
 
 RESULTS_DIR = Path("loadtest/results/local")
@@ -67,28 +67,25 @@ def run_gpu(
     # only now: a machine without a GPU need not have Triton
     from baton.engine.cuda.shapes import SHAPES
 
-    from baton_loadtest.gpu_alone import BLOCK_TOKENS, measure_alone, measure_kernels
+    from baton_loadtest.gpu_alone import measure_alone, measure_kernels
 
-    console, config = Console(), SHAPES[shape.value]
-    kv_dtype = kv_dtype_name(
-        quantization, kv_cache_dtype, block_size=BLOCK_TOKENS, head_size=config.head_size
-    )
-    alone = AloneSpec(
-        config=config,
+    console = Console()
+    spec = GpuBenchSpec(
+        config=SHAPES[shape.value],
         quantization=quantization,
-        kv_dtype=kv_dtype,
+        kv_cache_dtype=kv_cache_dtype,
         memory_fraction=memory_fraction,
         requests=REQUESTS,
         context_tokens=context,
         prompts=PROMPTS,
     )
-    rates, figures = measure_alone(alone, console.print)
+    rates, figures = measure_alone(spec, console.print)
     report = GpuReport(
         machine=device_line(),
         commit=_commit(),
         shape=shape.value,
         quantization=quantization.value,
-        kv_dtype=kv_dtype,
+        kv_dtype=spec.kv_dtype,
         context_tokens=context,
         rates=rates,
         figures=figures,
@@ -101,31 +98,20 @@ def run_gpu(
         _leave_device()
 
     tell(gpu_table(report))
-    report = replace(report, kernels=measure_kernels(alone, rates, console.print))
+    report = replace(report, kernels=measure_kernels(spec, rates, console.print))
     tell(kernels_table(report))
     found = asyncio.run(
         measure_end_to_end(
-            _through(alone, kv_cache_dtype, path), clock=SystemClock(), listener=console.print
+            spec,
+            device=DeviceChoice.CUDA,
+            log=path.with_suffix(".log"),
+            clock=SystemClock(),
+            listener=console.print,
         )
     )
     report = replace(report, end_to_end=found)
     tell(end_to_end_table(report, found))
     console.print(f"written to {path}")
-
-
-def _through(alone: AloneSpec, kv_cache_dtype: KvCacheDtype, path: Path) -> EndToEndSpec:
-    """The same work for workers; their log lies beside `path`."""
-    return EndToEndSpec(
-        config=alone.config,
-        device=DeviceChoice.CUDA,
-        quantization=alone.quantization,
-        kv_cache_dtype=kv_cache_dtype,
-        memory_fraction=alone.memory_fraction,
-        requests=alone.requests,
-        context_tokens=alone.context_tokens,
-        prompts=alone.prompts,
-        log=path.with_suffix(".log"),
-    )
 
 
 def require_device() -> None:

@@ -7,7 +7,7 @@ shares the device here, does not slow what is measured. Knows requests and times
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -15,14 +15,12 @@ from typing import Protocol
 from baton.common.clock import Clock
 from baton.common.errors import Unavailable
 from baton.engine.devices import DeviceChoice
-from baton.engine.quant.kv import KvCacheDtype
-from baton.engine.quant.quantization import Quantization
-from baton.model.config import ModelConfig
 from baton.worker.settings import STEP_TOKENS
 
 from baton_loadtest.gpu_bench import OUTPUT_TOKENS, PREFILLS
 from baton_loadtest.gpu_handoff import measure_handoff, prompts_by_reason
 from baton_loadtest.gpu_report import EndToEndFound, decode_work, prefill_work
+from baton_loadtest.gpu_spec import GpuBenchSpec
 from baton_loadtest.gpu_stack import MODEL_NAME, GpuStack, GpuStackSpec, running_gpu_stack
 from baton_loadtest.load_processes import LoadProcesses
 from baton_loadtest.random_folder import write_random_model
@@ -43,19 +41,6 @@ HANDOFF_SEED = 1_000_000
 
 RUN_LIMIT_S = 300.0
 """64 requests take seconds on a GPU; a tiny model on a busy processor may take a minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndToEndSpec:
-    config: ModelConfig
-    device: DeviceChoice
-    quantization: Quantization
-    kv_cache_dtype: KvCacheDtype
-    memory_fraction: float
-    requests: Sequence[int]  # at once, a figure each
-    context_tokens: int
-    prompts: Sequence[int]  # tokens, a figure each
-    log: Path  # gets what the stack says
 
 
 class Load(Protocol):
@@ -117,28 +102,28 @@ def steady_tokens_per_s(observed: Sequence[Observation]) -> float:
 
 
 async def measure_end_to_end(
-    spec: EndToEndSpec, *, clock: Clock, listener: Listener
+    spec: GpuBenchSpec, *, device: DeviceChoice, log: Path, clock: Clock, listener: Listener
 ) -> EndToEndFound:
-    """Writes a model of random weights, starts a stack on it and stops it again. Raises
-    Unavailable, DeadlineExceeded."""
+    """Writes a model of random weights, starts a stack on it and stops it again; `log` gets what
+    the stack says. Raises Unavailable, DeadlineExceeded."""
     with TemporaryDirectory(prefix="baton-random-") as name:
         folder = Path(name)
         listener("end to end: writing random weights")
         write_random_model(folder, spec.config)
-        listener(f"end to end: starting prefill, decode and router, which write to {spec.log}")
+        listener(f"end to end: starting prefill, decode and router, which write to {log}")
         stack_spec = GpuStackSpec(
             model=folder,
-            device=spec.device,
+            device=device,
             quantization=spec.quantization,
             kv_cache_dtype=spec.kv_cache_dtype,
             memory_fraction=spec.memory_fraction,
-            log=spec.log,
+            log=log,
         )
         async with running_gpu_stack(stack_spec, clock=clock) as stack:
             return await _measure(spec, stack, listener)
 
 
-async def _measure(spec: EndToEndSpec, stack: GpuStack, listener: Listener) -> EndToEndFound:
+async def _measure(spec: GpuBenchSpec, stack: GpuStack, listener: Listener) -> EndToEndFound:
     """Tells every figure as it comes: a later one may fail."""
     handed_over = min(spec.context_tokens - OUTPUT_TOKENS // 2, HANDOFF_TOKENS_MAX)
     lone = [prompt_ids(HANDOFF_SEED, index, handed_over) for index in range(HANDOFFS + 1)]

@@ -4,7 +4,6 @@ Pure: shapes in, seconds out. Of few rows memory bounds a kind, of many rows ari
 shapes; knows no device and no kernels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baton.engine.quant.quantization import Quantization
@@ -18,19 +17,6 @@ from baton_loadtest.gpu_roofline import (
     kv_bytes_per_token,
     prefill_flop,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AloneSpec:
-    """What the engine alone is asked."""
-
-    config: ModelConfig
-    quantization: Quantization
-    kv_dtype: str
-    memory_fraction: float
-    requests: Sequence[int]  # at once, a figure each
-    context_tokens: int
-    prompts: Sequence[int]  # tokens, a figure each
 
 
 @dataclass(frozen=True, slots=True)

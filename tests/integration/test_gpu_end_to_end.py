@@ -8,7 +8,8 @@ from baton.engine.devices import DeviceChoice
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import Family, ModelConfig
-from baton_loadtest.gpu_end_to_end import HANDOFFS, EndToEndSpec, measure_end_to_end
+from baton_loadtest.gpu_end_to_end import HANDOFFS, measure_end_to_end
+from baton_loadtest.gpu_spec import GpuBenchSpec
 from baton_loadtest.workload import TOKEN_ID_END
 
 # Its answers take long enough to be under way together.
@@ -29,19 +30,19 @@ CONTEXT = 256
 
 
 async def test_a_stack_on_random_weights_gives_every_figure(tmp_path: Path) -> None:
-    spec = EndToEndSpec(
+    spec = GpuBenchSpec(
         config=SMALL,
-        device=DeviceChoice.CPU,
         quantization=Quantization.NONE,
         kv_cache_dtype=KvCacheDtype.AUTO,
         memory_fraction=0.9,
         requests=(1, 3),
         context_tokens=CONTEXT,
         prompts=(100,),
-        log=tmp_path / "stack.log",
     )
-    heard: list[str] = []
-    found = await measure_end_to_end(spec, clock=SystemClock(), listener=heard.append)
+    log, heard = tmp_path / "stack.log", list[str]()
+    found = await measure_end_to_end(
+        spec, device=DeviceChoice.CPU, log=log, clock=SystemClock(), listener=heard.append
+    )
     assert all(rate > 0 for rate in found.tokens_per_s.values())
     assert set(found.tokens_per_s) == {
         "prefill, 100 tokens",
@@ -55,7 +56,7 @@ async def test_a_stack_on_random_weights_gives_every_figure(tmp_path: Path) -> N
     assert found.handoff.moved_bytes == prompt_tokens * token_bytes
     assert (found.handoff.prompts, found.handoff.prompt_tokens) == (HANDOFFS, prompt_tokens)
     assert 0 < found.handoff.prefill_s < found.handoff.called_s
-    said = spec.log.read_text()
+    said = log.read_text()
     assert all(f'"process": "{name}"' in said for name in ("prefill", "decode", "router"))
     assert "finished" in said
     assert len(heard) == 6
