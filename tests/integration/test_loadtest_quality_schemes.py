@@ -28,8 +28,10 @@ class Damaged:
         self._generator = np.random.default_rng(0)
         self.config = self._model.config
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
-        rows = self._model.compute(slices, cache)
+    def compute(
+        self, slices: Sequence[BatchSlice], cache: PagedKvCache, *, stands_back: bool = False
+    ) -> StepRows:
+        rows = self._model.compute(slices, cache, stands_back=stands_back)
         logits = self._shaken(rows.logits)
         return rows._replace(logits=logits, best=best_tokens(logits))
 

@@ -50,9 +50,11 @@ class FakeRunner:
         self._known: dict[str, list[int]] = {}
         self.steps = 0
         self.largest_step_tokens = 0
+        self.stood_back = False  # in the last step
 
     def run(self, batch: StepBatch) -> list[SliceResult]:
         self.steps += 1
+        self.stood_back = batch.stands_back
         total = sum(len(piece.token_ids) for piece in batch.slices)
         self.largest_step_tokens = max(self.largest_step_tokens, total)
         written: set[int] = set()

@@ -207,6 +207,22 @@ def test_a_remote_request_reserves_waits_and_goes_on_with_the_first_token() -> N
     assert outputs + world.finish_all()["r"] == solo(prompt(10))
 
 
+def test_steps_stand_back_while_a_prompt_is_awaited_and_no_longer() -> None:
+    world = World()
+
+    def steps_stand_back() -> bool:
+        world.step()
+        return world.runner.stood_back
+
+    world.submit("here", prompt(5), max_tokens=9)
+    assert not steps_stand_back()
+    world.submit("there", prompt(10, salt=3), remote=True)
+    world.step()  # reserves
+    assert steps_stand_back()
+    world.engine.apply(KvLost("there"))
+    assert not steps_stand_back()
+
+
 @pytest.mark.parametrize("arrived", [0, 1, 2])
 def test_a_lost_transfer_keeps_what_arrived_and_computes_the_rest(arrived: int) -> None:
     world = World()

@@ -64,6 +64,8 @@ class BatchSlice:
 @dataclass(frozen=True, slots=True)
 class StepBatch:
     slices: tuple[BatchSlice, ...]
+    # Others on the same cores come first: prompts, for which requests of this worker wait too.
+    stands_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ class Engine:
 
     def _batch(self, planned: Sequence[PlannedSlice]) -> StepBatch:
         """The batch of a plan, which is under way from now on."""
-        batch = StepBatch(tuple(self._slice(piece) for piece in planned))
+        slices = tuple(self._slice(piece) for piece in planned)
+        batch = StepBatch(slices, stands_back=self._scheduler.awaits_kv)
         self._scheduler.ahead.launch(planned)
         return batch
 

@@ -39,14 +39,15 @@ class CpuRunner:
         if not batch.slices:
             return []
         try:
-            return self._run(batch.slices)
+            return self._run(batch)
         except BatonError:
             raise
         except Exception as error:
             raise step_failure(len(batch.slices), error) from error
 
-    def _run(self, slices: Sequence[BatchSlice]) -> list[SliceResult]:
-        rows = self._decoder.compute(slices, self.cache)
+    def _run(self, batch: StepBatch) -> list[SliceResult]:
+        slices = batch.slices
+        rows = self._decoder.compute(slices, self.cache, stands_back=batch.stands_back)
         wanted = [request for piece in slices for request in wanted_draws(piece)]
         drawn = sample_rows(rows.logits, wanted, rows.best)  # before scoring takes their place
         results, row = [], 0
@@ -92,6 +93,7 @@ def build_runner(
     block_count: int,
     block_size: int,
     threads: int,
+    niceness: int = 0,
     kv: KvCacheDtype = KvCacheDtype.AUTO,
     kernels: Kernels = Kernels.AUTO,
     kernel_cache_dir: Path | None = None,
@@ -100,12 +102,15 @@ def build_runner(
 
     Raises ModelFileError, and ConfigError for a scheme or a cache of CUDA devices only.
 
-    `threads` compute the steps: more than the cores at hand collapses throughput.
+    `threads` compute the steps: more than the cores at hand collapses throughput. `niceness`: how
+    far steps that stand back do so.
     """
     require_on_cpu(quantization)
     library = choose_library(kernels, quantization, kernel_cache_dir, experts=config.experts)
     with open_weights(model, config) as source:
-        decoder = build_step_model(source, config, quantization, library=library, threads=threads)
+        decoder = build_step_model(
+            source, config, quantization, library=library, threads=threads, niceness=niceness
+        )
     return CpuRunner(decoder, empty_cache(config, quantization, block_count, block_size, kv))
 
 

@@ -318,6 +318,11 @@ class Scheduler:
         queued = self._waiting and not self._blocked
         return bool(self._running or queued or self._ledger.events or not self.ahead.idle)
 
+    @property
+    def awaits_kv(self) -> bool:
+        """Whether some prefill worker computes a prompt for a request of ours."""
+        return bool(self._awaiting)
+
     def load(self) -> EngineLoad:
         return self._ledger.load(
             running=len(self._running),

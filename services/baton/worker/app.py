@@ -26,7 +26,6 @@ from baton.worker.costs import CostMetrics
 from baton.worker.drain import drain
 from baton.worker.loop import EngineLoop, QueueLimits
 from baton.worker.memory import settle
-from baton.worker.niceness import stand_back
 from baton.worker.observe import EngineMetrics
 from baton.worker.parts import RoleService, WorkerParts
 from baton.worker.plan import ModelPlan, Models
@@ -104,8 +103,7 @@ async def _serve(
 
 
 def _build(models: Models, settings: WorkerSettings, plan: ModelPlan, vitals: Vitals) -> EngineApi:
-    """On the engine's thread; those it starts are as nice as it is."""
-    stand_back(settings.niceness)
+    """On the engine's thread."""
     return models.build(settings, plan, vitals.costs, vitals.progress)
 
 

@@ -133,6 +133,7 @@ def _cpu_runner(
         block_count=plan.block_count,
         block_size=settings.block_size,
         threads=settings.threads,
+        niceness=settings.niceness,
         kv=kv,
         kernels=settings.kernels,
         kernel_cache_dir=settings.cache_dir.expanduser() / KERNELS_FOLDER,

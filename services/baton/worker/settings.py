@@ -53,8 +53,8 @@ class WorkerSettings:
         at_least=1,
     )
     niceness: int = setting(
-        "how far the engine's threads stand back for others on their cores, as nice(1) counts;"
-        " Linux only",
+        "how far steps stand back for others on their cores while prompts are awaited from prefill"
+        " workers, as nice(1) counts; of our own kernels on Linux only",
         default=0,
         at_least=0,
         at_most=19,

@@ -53,9 +53,10 @@ class KernelLibrary:
         """Addresses: q [rows, heads, head_size in whole vectors], scaled -> out."""
         self._library.baton_attend(byref(model), byref(step), layer, q, out, threads)
 
-    def new_decoder(self, model: ModelStruct, threads: int) -> int:
-        """A handle; `model` is copied, what it points to is not. Raises EngineFailure."""
-        handle: int | None = self._library.baton_decoder_new(byref(model), threads)
+    def new_decoder(self, model: ModelStruct, threads: int, nicer: int) -> int:
+        """A handle; `model` is copied, what it points to is not. `nicer`: how far threads of steps
+        that stand back do so; 0: none does. Raises EngineFailure."""
+        handle: int | None = self._library.baton_decoder_new(byref(model), threads, nicer)
         if handle is None:
             raise EngineFailure("the kernels got no memory or no threads")
         return handle
@@ -80,7 +81,7 @@ _SIGNATURES = (
     ("baton_pack", None, (_LINEAR, c_void_p, c_void_p, c_void_p, c_void_p, c_int32)),
     ("baton_linear", None, (_LINEAR, c_void_p, c_int32, c_int32, c_void_p, c_int32)),
     ("baton_attend", None, (_MODEL, _STEP, c_int32, c_void_p, c_void_p, c_int32)),
-    ("baton_decoder_new", c_void_p, (_MODEL, c_int32)),
+    ("baton_decoder_new", c_void_p, (_MODEL, c_int32, c_int32)),
     ("baton_decoder_delete", None, (c_void_p,)),
     ("baton_decoder_step", c_int32, (c_void_p, _STEP)),
     ("baton_decoder_logits", c_int32, (c_void_p, c_void_p, c_int32, c_void_p, c_int64)),

@@ -96,4 +96,5 @@ class StepStruct(Structure):
         ("drawn", c_int32),
         ("logits_stride", c_int32),
         ("alone", c_int32),
+        ("stands_back", c_int32),
     )

@@ -57,7 +57,10 @@ class Decoder:
         self._frequencies = torch.from_numpy(inverse_frequencies(config))
         self._kv: WeakKeyDictionary[PagedKvCache, TorchKv] = WeakKeyDictionary()
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
+    def compute(
+        self, slices: Sequence[BatchSlice], cache: PagedKvCache, *, stands_back: bool = False
+    ) -> StepRows:
+        """`stands_back` changes nothing: torch's threads are the whole process's."""
         config = self.config
         rows = flatten(
             slices,

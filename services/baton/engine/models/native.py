@@ -37,14 +37,19 @@ class NativeDecoder:
     """Implements StepModel."""
 
     def __init__(
-        self, config: ModelConfig, library: KernelLibrary, model: PackedModel, threads: int
+        self,
+        config: ModelConfig,
+        library: KernelLibrary,
+        model: PackedModel,
+        threads: int,
+        niceness: int = 0,
     ) -> None:
         self.config = config
         self._library, self._model = library, model
         self._hidden, self._logits = RowSpace(), RowSpace()
         self._crewing = Crewing()
         self._seconds = (ctypes.c_double * len(StepTime._fields))()
-        self._handle = library.new_decoder(model.struct, threads)
+        self._handle = library.new_decoder(model.struct, threads, niceness)
         weakref.finalize(self, library.delete_decoder, self._handle)
 
     @property
@@ -52,7 +57,9 @@ class NativeDecoder:
         """Since the start, by part."""
         return StepTime(*self._seconds)
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
+    def compute(
+        self, slices: Sequence[BatchSlice], cache: PagedKvCache, *, stands_back: bool = False
+    ) -> StepRows:
         """Raises EngineFailure for ids out of range; they are the caller's mistake."""
         rows = flat_rows(slices)
         self._check(rows, cache)
@@ -60,7 +67,8 @@ class NativeDecoder:
         hidden = self._hidden.rows(count, self.config.hidden_size)
         logits = self._room(drawn)
         likeliest, finite = ints(rows.draws), ints(rows.draws)  # to be overwritten
-        alone = self._crewing.alone(count, kv_tokens)
+        # standing back, a step's time tells of others' work
+        alone = not stands_back and self._crewing.alone(count, kv_tokens)
         step = StepStruct(
             tokens=address(rows.tokens),
             starts=address(rows.starts),
@@ -82,11 +90,13 @@ class NativeDecoder:
             drawn=drawn,
             logits_stride=logits.shape[1],
             alone=alone,
+            stands_back=stands_back,
         )
         before_s = sum(self._seconds)
         self._library.step(self._handle, step)
         seconds = sum(self._seconds) - before_s
-        self._crewing.note(count, kv_tokens, alone=alone, seconds=seconds)
+        if not stands_back:
+            self._crewing.note(count, kv_tokens, alone=alone, seconds=seconds)
         seen = BestTokens(likeliest, finite)
         return StepRows(hidden, rows.firsts, logits[:, : self.config.vocab_size], seen)
 

@@ -19,14 +19,16 @@ def build_step_model(
     *,
     library: KernelLibrary | None,
     threads: int,
+    niceness: int = 0,
 ) -> StepModel:
     """The decoder on the kernels of `library`, or on torch without one. Raises ModelFileError.
 
-    Torch's threads are the whole process's.
+    `niceness`: how far steps that stand back do so. Torch's threads are the whole process's, and
+    never do.
     """
     if library is not None:
         packed = pack_model(source, config, quantization, library, threads)
-        return NativeDecoder(config, library, packed, threads)
+        return NativeDecoder(config, library, packed, threads, niceness)
     import torch
 
     from baton.engine.models.build import build_decoder

@@ -64,9 +64,11 @@ class StepModel(Protocol):
     @property
     def config(self) -> ModelConfig: ...
 
-    def compute(self, slices: Sequence[BatchSlice], cache: PagedKvCache) -> StepRows:
+    def compute(
+        self, slices: Sequence[BatchSlice], cache: PagedKvCache, *, stands_back: bool = False
+    ) -> StepRows:
         """Writes the slices' KV into the cache; their own rows and earlier ones are read. The rows
-        are the caller's until the next call."""
+        are the caller's until the next call. `stands_back`: others on these cores come first."""
         ...
 
     def logits(self, hidden: Rows) -> Rows:

@@ -82,7 +82,8 @@ struct Step {
   int32_t block_size;
   int32_t drawn;
   int32_t logits_stride;
-  int32_t alone;  // the calling thread computes it all
+  int32_t alone;  // one thread computes it all
+  int32_t stands_back;  // on threads that do so, where the decoder has them
 };
 
 // What the time of a step goes to.

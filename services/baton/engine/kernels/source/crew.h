@@ -5,9 +5,17 @@
 //
 // A phase ends when its tasks are done, not when every thread has come by: a thread whose core was
 // taken away delays at most the one task it holds, and passes the phases it missed when it is back.
+//
+// A crew that stands back is nicer than the thread that calls it, and does all by itself: a thread may
+// always become nicer, and only by leave of the system ever become less so.
 #pragma once
 
 #include <immintrin.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -52,9 +60,11 @@ class Crew {
   };
 
  public:
-  // A run has at most `phases` phases.
-  Crew(int threads, int phases) : size_(threads), phases_(phases) {
-    for (int i = 1; i < threads; ++i) {
+  // A run has at most `phases` phases. `nicer`: how far it stands back, as nice(1) counts; 0: the
+  // thread that calls run is one of the crew. Elsewhere than on Linux threads are not nice by themselves.
+  Crew(int threads, int phases, int nicer = 0)
+      : size_(threads), nicer_(nicer), phases_(phases) {
+    for (int i = caller_works() ? 1 : 0; i < threads; ++i) {
       workers_.emplace_back([this, i] { work(i); });
     }
   }
@@ -69,13 +79,13 @@ class Crew {
   // What one thread sees of a run: every thread goes through the same phases in the same order.
   class Member {
    public:
-    // The one at `index` of `members` threads that share; the first one called run.
-    Member(Crew& crew, Buffer<float>& own, int index, int members)
-        : scratch(own), caller(index == 0), crew_(crew),
+    // The one at `index` of `members` threads that share.
+    Member(Crew& crew, Buffer<float>& own, int index, int members, bool first)
+        : scratch(own), clocked(first), crew_(crew),
           lanes_(std::min(members, kLanesMax)), lane_(index * lanes_ / members) {}
 
     Buffer<float>& scratch;  // of this thread, kept from run to run
-    const bool caller;       // the thread that called run
+    const bool clocked;      // one of them, which is there from the first phase to the last
 
     // The task function is called once per index below `tasks`, by whichever thread is free;
     // returns when all are done. What it reads of earlier phases is complete. A function of two
@@ -150,29 +160,53 @@ class Crew {
   void run(const std::function<void(Member&)>& job, bool alone = false) {
     const int members = alone ? 1 : size_;
     for (Phase& phase : phases_) phase.reset(std::min(members, kLanesMax));
-    Member member(*this, scratch_, 0, members);
-    if (alone) return job(member);
+    clocked_.store(false);
+    if (alone) return lead(job, members);
     job_ = &job;
     const int run = runs_.fetch_add(1) + 1;
     runs_.notify_all();
-    job(member);
-    ended_.store(run);
+    if (caller_works()) {
+      lead(job, members);
+      ended_.store(run);
+    }
+    for (int ended; (ended = ended_.load()) != run;) await_change(ended_, ended);
     for (int inside; (inside = inside_.load()) != 0;) await_change(inside_, inside);
   }
 
  private:
+  bool caller_works() const { return nicer_ == 0; }
+
+  void lead(const std::function<void(Member&)>& job, int members) {
+    Member member(*this, scratch_, 0, members, true);
+    job(member);
+  }
+
+  void stand_back() const {
+#ifdef __linux__
+    const auto self = static_cast<id_t>(syscall(SYS_gettid));
+    if (nicer_ > 0) setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + nicer_);
+#endif
+  }
+
   void work(int index) {
+    stand_back();
     Buffer<float> scratch;
     for (int seen = 0;;) {
       await_change(runs_, seen);
-      seen = runs_.load();
-      // First in, then a look: either the caller sees this thread and waits for it to leave, or
-      // this thread sees that the run has ended.
+      // First in, then a look: a run that had not ended by then does not return before this thread has
+      // left, not even one that began since this thread was woken.
       inside_.fetch_add(1);
-      const bool leaving = job_ == nullptr;
-      if (!leaving && ended_.load() != seen) {
-        Member member(*this, scratch, index, size_);
-        (*job_.load())(member);
+      const int ended = ended_.load();
+      seen = runs_.load();
+      const std::function<void(Member&)>* const job = job_;
+      const bool leaving = job == nullptr;
+      if (!leaving && seen != ended) {
+        Member member(*this, scratch, index, size_, !caller_works() && !clocked_.exchange(true));
+        (*job)(member);
+        if (!caller_works()) {  // the first one through ends the run
+          ended_.store(seen);
+          ended_.notify_all();
+        }
       }
       inside_.fetch_sub(1);
       inside_.notify_all();
@@ -192,7 +226,8 @@ class Crew {
     value.wait(known, std::memory_order_acquire);
   }
 
-  const int size_;
+  const int size_, nicer_;
+  std::atomic<bool> clocked_{false};  // whether a thread of a crew that stands back has the clock
   std::atomic<const std::function<void(Member&)>*> job_{nullptr};
   Buffer<float> scratch_;  // of the calling thread
   std::vector<Phase> phases_;

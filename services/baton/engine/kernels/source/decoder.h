@@ -2,6 +2,8 @@
 // rows, the finer: sequences, blocks of rows, panels of each layer. The result is the same.
 #pragma once
 
+#include <memory>
+
 #include "attention_tasks.h"
 #include "step_rows.h"
 
@@ -9,19 +11,22 @@ namespace baton {
 
 class Decoder {
  public:
-  Decoder(const Model& model, int threads)
-      : model_(model), crew_(threads, kLayerPhases * model.layer_count + kOtherPhases),
-        rows_(model) {}
+  // `nicer`: how far the threads of steps that stand back do so; 0: none does.
+  Decoder(const Model& model, int threads, int nicer)
+      : model_(model), crew_(threads, phases(model)), rows_(model) {
+    if (nicer > 0) back_crew_ = std::make_unique<Crew>(threads, phases(model), nicer);
+  }
 
   void step(const Step& step) {
     rows_.reserve(step);
-    attention_.plan(model_, step, crew_.size());
-    const int threads = step.alone ? 1 : crew_.size();
+    Crew& crew = step.stands_back && back_crew_ != nullptr ? *back_crew_ : crew_;
+    attention_.plan(model_, step, crew.size());
+    const int threads = step.alone ? 1 : crew.size();
     const bool few = step.rows < kBlockRowsMin * threads;
     groups_.clear();
     if (threads > 1 && !few && attention_.merge_count() == 0) plan_groups(step, threads);
-    crew_.run([&](Crew::Member& member) {
-      Clock clock(member.caller ? step.seconds : nullptr);
+    crew.run([&](Crew::Member& member) {
+      Clock clock(member.clocked ? step.seconds : nullptr);
       if (!groups_.empty()) {
         member.share(threads, [&](int i) { compute_group(member, step, groups_[i], clock); });
         clock.spent(kPartRest);
@@ -46,6 +51,9 @@ class Decoder {
  private:
   static constexpr int kLayerPhases = 11;  // calls of share per layer, at most
   static constexpr int kOtherPhases = 5;   // and besides, in a run
+
+  static int phases(const Model& model) { return kLayerPhases * model.layer_count + kOtherPhases; }
+
   // Rows that a thread computes by itself: with fewer, reading each panel once for all of them is
   // worth the meetings; with more, they leave the second cache.
   static constexpr int kBlockRowsMin = 48, kBlockRowsMax = 128;
@@ -145,6 +153,7 @@ class Decoder {
 
   const Model model_;
   Crew crew_;
+  std::unique_ptr<Crew> back_crew_;
   StepRows rows_;
   AttentionTasks attention_;
   std::vector<Group> groups_;

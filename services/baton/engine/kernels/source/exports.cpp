@@ -69,9 +69,9 @@ void baton_attend(const Model* model, const Step* step, int32_t layer, const flo
 }
 
 // Null when memory or threads ran out.
-void* baton_decoder_new(const Model* model, int32_t threads) {
+void* baton_decoder_new(const Model* model, int32_t threads, int32_t nicer) {
   try {
-    return new Decoder(*model, threads);
+    return new Decoder(*model, threads, nicer);
   } catch (const std::exception&) {
     return nullptr;
   }
