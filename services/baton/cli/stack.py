@@ -46,8 +46,9 @@ class StackOptions:
 
 DECODE_NICENESS = 10
 """Of decode workers that await prompts from prefill workers on the same cores: a prompt that waits
-holds up those behind it, while decodes wait together. Halves the time to first tokens, at the same tokens per
-second (docs/adr/0015). Decode keeps a tenth of a core that both want: answers never stop."""
+holds up those behind it, while decodes wait together. Halves the time to first tokens, at the same
+tokens per second (docs/adr/0015). Decode keeps a tenth of a core that both want: answers never
+stop."""
 
 
 def threads_per_worker(cores: int, prefill: int, decode: int, *, kernels: bool) -> int:
