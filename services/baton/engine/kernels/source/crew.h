@@ -156,7 +156,8 @@ class Crew {
 
   int size() const { return size_; }
 
-  // Runs `job` on this thread and on every other that comes in time; `alone`: the others sleep on.
+  // Runs `job` on this thread, unless the crew stands back, and on every other that comes in time;
+  // `alone`: on this one, and the others sleep on.
   void run(const std::function<void(Member&)>& job, bool alone = false) {
     const int members = alone ? 1 : size_;
     for (Phase& phase : phases_) phase.reset(std::min(members, kLanesMax));
