@@ -33,8 +33,11 @@ OVERLOAD_CLIENTS = 64
 
 ITL_TARGET_S = 0.04
 
+READY_WAIT_S = 4.0
+"""A throttled worker looks frozen once a step has taken 3 s; no request may fail of that."""
+
 ROUTER_FLAGS = (
-    *("--requests-max", str(REQUESTS_MAX), "--ready-wait-s", "2"),
+    *("--requests-max", str(REQUESTS_MAX), "--ready-wait-s", str(READY_WAIT_S)),
     *("--slo-ttft-s", "0.15", "--slo-itl-s", str(ITL_TARGET_S)),
 )
 PREFILL_FLAGS = ("--kv-cache-mib", "32")
@@ -45,11 +48,14 @@ LONG = Question(output_tokens=160)
 
 THROTTLED = Question(output_tokens=16)
 
-QUOTA_PAUSES_S, QUOTA_RUN_S = (0.02, 0.02, 1.2), 0.01
-"""As the kernel treats a container that is over its CPU limit: it runs a little, then waits for its
-next period, a short while or, one time in three, a long one. One long pause within an answer and
-its mean ITL is over the target, however fast the steps beside it: 15 gaps of 40 ms are 0.6 s. By
-chance, because a wait that comes with every step is one that the cost model learns to predict."""
+QUOTAS_S, QUOTA_PAUSES_S = (*7 * (0.0025,), 0.02), (*7 * (0.1,), 0.7)
+"""As the kernel treats a container that is over its CPU limit: it computes for a little, however
+long that takes beside its neighbours, then waits for its next period. The waits put an answer's
+mean ITL over the target even where its 16 steps need few of them. By chance both: a wait that comes
+with every step, or as many with each as with the next, is one that the cost model learns to
+predict. Only a step that goes without tells it wrong."""
+
+QUOTA_LOOK_S = 0.001
 
 SERVED_S = 2.0
 """Between two crashes: long enough that each start is scraped."""
@@ -116,13 +122,18 @@ def running_site(folder: Path) -> Iterator[Site]:
 def throttled(process: BatonProcess) -> Iterator[None]:
     """It is over its CPU limit."""
     chance = random.Random(0)
+    pause_at_s = 0.0  # of its CPU time
 
     def pause(stopping: threading.Event) -> None:
+        nonlocal pause_at_s
+        if process.cpu_s < pause_at_s:
+            return
         process.freeze()
         stopping.wait(chance.choice(QUOTA_PAUSES_S))
+        pause_at_s = process.cpu_s + chance.choice(QUOTAS_S)
         process.thaw()
 
-    with _again_and_again(pause, QUOTA_RUN_S):
+    with _again_and_again(pause, QUOTA_LOOK_S):
         yield
 
 

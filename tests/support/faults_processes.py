@@ -83,6 +83,12 @@ class BatonProcess:
             self.kill()
 
     @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it has taken: its clock by number, as clock_getcpuclockid(3) makes
+        it, which Python does not offer for processes."""
+        return time.clock_gettime((~self._alive.pid << 3) | 2)
+
+    @property
     def log(self) -> str:
         """The end of what it has said."""
         return self._log.read_text()[-4_000:]
