@@ -48,16 +48,16 @@ struct Output {
   Target target;
 };
 
-inline void put(float* y, Floats value, int count, Target target) {
+[[gnu::always_inline]] inline void put(float* y, Floats value, int count, Target target) {
   if (count <= 0) return;
   if (target == Target::kAdd) value = load_floats(y, count) + value;
   store_floats(y, value, count);
 }
 
 // What a row's sums of a panel's two halves become: with their bias, gated, in their place. Always
-// inline: vectors in two registers would be passed in memory, and the sums be kept there.
-[[gnu::always_inline]] inline void put_row(const Linear& linear, const Output& out, int panel, int row, Floats low,
-                    Floats high) {
+// inline, else the sums would be kept in memory.
+[[gnu::always_inline]] inline void put_row(const Linear& linear, const Output& out, int panel,
+                                           int row, Floats low, Floats high) {
   const int column = panel * kPanel;
   if (linear.bias != nullptr) {
     low = low + load_floats(linear.bias + column);

@@ -100,8 +100,8 @@ struct Int8Tile {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(x) + vector);
   }
   static void add(Sum& sum, Row row, Columns columns) { sum = add_quad(sum, row, columns); }
-  static Floats value(Sum low, Sum high, const Linear& linear, int column, const uint8_t* row,
-                      float row_scale) {
+  [[gnu::always_inline]] static Floats value(Sum low, Sum high, const Linear& linear, int column,
+                                             const uint8_t* row, float row_scale) {
     int32_t excess;
     std::memcpy(&excess, row + row_bytes(linear) - sizeof excess, sizeof excess);
     const Ints exact = subtract_ints({low, high}, repeat_int(excess));

@@ -61,8 +61,9 @@ inline float largest_of(Floats v) {
 
 inline float first_of(Floats v) { return _mm256_cvtss_f32(low_half(v)); }
 
-// 2 to the v; relative error below 2e-7. -inf gives 0, NaN stays NaN.
-inline Floats exp2_of(Floats v) {
+// 2 to the v; relative error below 2e-7. -inf gives 0, NaN stays NaN. Always inline, as all that takes
+// or gives vectors for every few values: those of two registers would be passed in memory.
+[[gnu::always_inline]] inline Floats exp2_of(Floats v) {
   const Floats clipped = larger(repeat(-200.0f), v);  // NaN is the second: kept
   const Floats whole = rounded(clipped);
   const Floats part = clipped - whole;  // -0.5 .. 0.5
@@ -77,7 +78,7 @@ inline Floats exp2_of(Floats v) {
 }
 
 // gate * sigmoid(gate) * up
-inline Floats gated(Floats gate, Floats up) {
+[[gnu::always_inline]] inline Floats gated(Floats gate, Floats up) {
   const Floats power = exp2_of(gate * repeat(-kLog2E));
   return gate / (repeat(1.0f) + power) * up;
 }
