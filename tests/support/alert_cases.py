@@ -158,6 +158,7 @@ def _control() -> list[Case]:
         Case(fails, "one in ten", 30, True, _handoffs(failed="0+10x40")),
         Case(fails, "clients hang up", 30, False, _handoffs(failed="0x40")),
         Case(wrong, "off by 80 percent", 45, True, {model: "0.8x50"}),
+        Case(wrong, "so busy that scrapes fail", 45, True, {model: "0.8 stale " * 25}),
         Case(wrong, "off by 10 percent", 45, False, {model: "0.1x50"}),
         Case(top, "all the time", 40, True, _decided(AtMaximum="0+6x50", Steady="9x50")),
         Case(top, "for a moment", 40, False, _decided(AtMaximum="0x30 6 12x40", Steady="0+6x50")),

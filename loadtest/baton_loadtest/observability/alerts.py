@@ -224,7 +224,7 @@ def _engine() -> tuple[Alert, ...]:
         Alert(
             "BatonCostModelWrong",
             Severity.WARNING,
-            "baton_cost_model_error_ratio > 0.5",
+            "avg_over_time(baton_cost_model_error_ratio[10m]) > 0.5",
             "30m",
             f"The cost model of {_POD} is wrong",
             f"Step durations differ from their prediction by {_SHARE}; scaling rests on it.",
