@@ -29,6 +29,20 @@
 
 namespace baton {
 
+// Values too small to be normal count as zero while a thread has one of these: some processors
+// take more than a hundred cycles for each, and unseen keys leave many.
+class TinyAsZero {
+ public:
+  TinyAsZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kFlushResults | kFlushInputs); }
+  TinyAsZero(const TinyAsZero&) = delete;
+  TinyAsZero& operator=(const TinyAsZero&) = delete;
+  ~TinyAsZero() { _mm_setcsr(before_); }
+
+ private:
+  static constexpr unsigned kFlushResults = 0x8000, kFlushInputs = 0x0040;
+  const unsigned before_;
+};
+
 class Crew {
   // More than these threads share a lane: all of them are made ready before each run.
   static constexpr int kLanesMax = 8;
@@ -178,6 +192,7 @@ class Crew {
   bool caller_works() const { return nicer_ == 0; }
 
   void lead(const std::function<void(Member&)>& job, int members) {
+    const TinyAsZero tiny;
     Member member(*this, scratch_, 0, members, true);
     job(member);
   }
@@ -191,6 +206,7 @@ class Crew {
 
   void work(int index) {
     stand_back();
+    const TinyAsZero tiny;
     Buffer<float> scratch;
     for (int seen = 0;;) {
       await_change(runs_, seen);
