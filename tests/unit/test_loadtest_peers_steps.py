@@ -200,6 +200,7 @@ def test_llama_cpp_is_configured_for_this_cpu_and_its_server_built(tmp_path: Pat
     configure, make = runner.commands[-2:]
     assert "-DGGML_NATIVE=ON" in configure.argv
     assert "-DCMAKE_BUILD_TYPE=Release" in configure.argv
+    assert not any("amx" in flag for flag in configure.argv)
     assert make.argv[1:] == (
         "-C",
         str(llama.build),
@@ -207,3 +208,11 @@ def test_llama_cpp_is_configured_for_this_cpu_and_its_server_built(tmp_path: Pat
         "llama-bench",
         "llama-quantize",
     )
+
+
+def test_llama_cpp_is_built_without_the_matrix_registers_that_end_it(tmp_path: Path) -> None:
+    llama = LlamaCpp(tmp_path, "Xeon\navx512f amx_tile amx_int8")
+    for language in ("C", "CXX"):
+        [flags] = [f for f in llama.cmake_flags if f.startswith(f"-DCMAKE_{language}_FLAGS=")]
+        assert "-mno-amx-tile" in flags
+        assert "-mno-amx-int8" in flags

@@ -26,6 +26,12 @@ CMAKE_FLAGS = (
     "-DLLAMA_CURL=OFF",
     "-DLLAMA_OPENSSL=OFF",
 )
+AMX = "amx_tile"
+_NO_AMX = " ".join(f"-mno-{name}" for name in ("amx-tile", "amx-int8", "amx-bf16"))
+NO_AMX_FLAGS = (f"-DCMAKE_C_FLAGS={_NO_AMX}", f"-DCMAKE_CXX_FLAGS={_NO_AMX}")
+"""With matrix registers this version ends in its first step, on some machines
+(https://github.com/ggml-org/llama.cpp/issues/20824, and ours): it computes by AVX-512 instead."""
+
 CONFIGURE_LIMIT_S = 300.0
 BUILD_LIMIT_S = 7_200.0
 """Six minutes on two free cores; an hour when others have them."""
@@ -44,6 +50,10 @@ class LlamaCpp:
     cpu: str
 
     @property
+    def cmake_flags(self) -> tuple[str, ...]:
+        return (*CMAKE_FLAGS, *(NO_AMX_FLAGS if AMX in self.cpu.split() else ()))
+
+    @property
     def source(self) -> Path:
         return self.folder / f"source-{VERSION}"
 
@@ -57,7 +67,7 @@ class LlamaCpp:
     def steps(self, tools: PythonEnvironment) -> tuple[Step, ...]:
         """`tools`: where cmake and ninja go if the machine has none."""
         sources = self.source / "vendor" / "llama.cpp" / "CMakeLists.txt"
-        stamp = fingerprint(VERSION, self.cpu, *CMAKE_FLAGS, *TARGETS)
+        stamp = fingerprint(VERSION, self.cpu, *self.cmake_flags, *TARGETS)
         return (
             Step("llama.cpp-source", VERSION, sources, self._fetch),
             Step(
@@ -81,7 +91,7 @@ class LlamaCpp:
         bin_folder = provide_tools(run, tools)
         cmake, ninja = (_tool(name, bin_folder) for name in ("cmake", "ninja"))
         sources = str(self.source / "vendor" / "llama.cpp")
-        make = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *CMAKE_FLAGS)
+        make = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *self.cmake_flags)
         run(Command((cmake, *make, "-S", sources, "-B", str(self.build)), CONFIGURE_LIMIT_S))
         run(Command((ninja, "-C", str(self.build), *TARGETS), BUILD_LIMIT_S))
 
