@@ -44,6 +44,7 @@ CONFIGS = {
         output_bias=True,
         mlp_bias=True,
     ),
+    "whole-registers": replace(CONFIG, hidden_size=64, intermediate_size=128, head_size=64),
     "tied-wide": replace(CONFIG, head_size=80, kv_heads=1, tied_embeddings=True),
 }
 # Size of the difference, relative to the rows'. Of 8 bits it is a level here and there, where the

@@ -1,5 +1,6 @@
 """Linear layers of the kernels against torch, over odd shapes, in every scheme."""
 
+import numpy as np
 import pytest
 import torch
 from baton.engine.kernels.structs import Scheme
@@ -11,8 +12,8 @@ from support.kernels import PackedLinear
 from torch.nn import functional
 
 # (in, out): whole panels and not, inputs of whole steps and not
-SHAPES = [(64, 96), (63, 33), (5, 1), (130, 64), (257, 40)]
-ROWS = 17  # tiles of up to 12 rows: every size occurs below
+SHAPES = [(64, 96), (63, 33), (5, 1), (130, 64), (257, 40), (192, 70)]
+ROWS = 17  # tiles of up to 12 rows, matrix registers of 16: every size occurs below
 TOLERANCES = {
     Scheme.FLOAT32: 1e-5,
     Scheme.BFLOAT16: 8e-3,
@@ -79,8 +80,11 @@ def test_rotated_layers_compute_what_plain_ones_do(size: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", Scheme)
-def test_a_row_has_the_same_bits_in_any_company_on_any_number_of_threads(scheme: Scheme) -> None:
-    weight, bias, x = tensors(130, 200)
+@pytest.mark.parametrize("inner", [128, 130])
+def test_a_row_has_the_same_bits_in_any_company_on_any_number_of_threads(
+    scheme: Scheme, inner: int
+) -> None:
+    weight, bias, x = tensors(inner, 200)
     layer = PackedLinear(weight, bias, scheme)
     together = layer(x, threads=3)
     for count in range(1, ROWS):
@@ -129,12 +133,20 @@ def test_zeros_and_nan_stay_in_their_rows(scheme: Scheme) -> None:
     assert torch.equal(found[others], layer(x[others]))
 
 
-@pytest.mark.parametrize("scheme", [Scheme.INT8, Scheme.INT4])
+@pytest.mark.parametrize("scheme", Scheme)
 def test_many_rows_are_blocked_without_a_seam(scheme: Scheme) -> None:
     weight, bias, x = tensors(64, 70)
     many = x.repeat(20, 1)  # 340 rows: several blocks, the last one partial
     layer = PackedLinear(weight, bias, scheme)
     assert torch.equal(layer(many, threads=2), layer(x).repeat(20, 1))
+
+
+def test_values_too_small_to_be_normal_are_zero_and_the_callers_are_not() -> None:
+    """They would take many times as long on some processors."""
+    layer = PackedLinear(torch.full((32, 16), 1e-20), None, Scheme.FLOAT32)
+    assert layer(torch.full((3, 16), 1e-17)).count_nonzero() == 3 * 32
+    assert layer(torch.full((3, 16), 1e-20)).count_nonzero() == 0
+    assert np.float32(1e-20) * np.float32(1e-20) > 0
 
 
 def written_as_gguf(kind: str, outer: int = 40, groups: int = 5) -> torch.Tensor:

@@ -44,14 +44,16 @@ class CpuLevel:
 _AVX2 = frozenset({"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe"})
 _AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}
 X86_NAMES = ("x86_64", "AMD64")  # what systems call the processors that the levels are of
+_AVX512_FLAGS = ("-march=x86-64-v4", "-mavx512vnni")
 # Best first. AVX-512 without VNNI has no 8-bit products that would be worth a level of its own.
 LEVELS = (
     CpuLevel(
-        "avx512-vnni-bf16",
-        _AVX512 | {"avx512_bf16"},
-        ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"),
+        "avx512-amx",
+        _AVX512 | {"avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"},
+        (*_AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
     ),
-    CpuLevel("avx512-vnni", _AVX512, ("-march=x86-64-v4", "-mavx512vnni")),
+    CpuLevel("avx512-vnni-bf16", _AVX512 | {"avx512_bf16"}, (*_AVX512_FLAGS, "-mavx512bf16")),
+    CpuLevel("avx512-vnni", _AVX512, _AVX512_FLAGS),
     CpuLevel("avx2", _AVX2, ("-march=x86-64-v3",)),
 )
 

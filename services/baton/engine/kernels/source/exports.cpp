@@ -35,7 +35,7 @@ void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t ad
   Buffer<uint8_t> prepared;
   Buffer<float> scales, copy;
   const size_t stride = prepared_bytes(*linear);
-  prepared.reserve(rows * stride);
+  prepared.reserve((rows + kSpareRows) * stride);
   scales.reserve(rows);
   copy.reserve(round_up(linear->inner, 64));
   for (int row = 0; row < rows; ++row) {
@@ -46,6 +46,7 @@ void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t ad
   const Prepared in{prepared.data(), scales.data(), stride};
   const Output out{y, static_cast<size_t>(linear->outer), target};
   crew.run([&](Crew::Member& member) {
+    const MatrixUse matrices;
     const LinearTasks tasks(*linear, in, out, rows, member.scratch.reserve(panel_scratch(*linear)));
     member.share(tasks.count(), tasks);
   });

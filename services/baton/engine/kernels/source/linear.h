@@ -6,6 +6,11 @@
 #else
 #include "panel_avx2.h"
 #endif
+#ifdef __AMX_TILE__
+#include "matrix_int4.h"
+#else
+#include "matrix_none.h"
+#endif
 #include "int4.h"
 #include "weight_only.h"
 
@@ -55,20 +60,27 @@ inline const uint8_t* panel_columns(const Linear& linear, int panel, float* scra
                                       : widen_int4_panel(packed, step_count(linear), wide);
 }
 
-// Rows first .. end - 1 of a panel, in tiles of nearly equal size. The first one reads the panel from
-// memory, the second asks for the thread's next panel meanwhile, if `next` is one.
+// Rows first .. end - 1 of a panel: with matrix registers, or in tiles of nearly equal size. The first
+// tile reads the panel from memory, the second asks for the thread's next panel meanwhile, if `next`
+// is one.
 inline void compute_panel(const Linear& linear, const Prepared& in, const Output& out, int panel,
                           int next, int first, int end, float* scratch) {
+  const bool matrices = takes_matrices(linear, end - first);
   if (linear.scheme == kInt4) {
-    return compute_int4_panel(linear, in, out, panel, next, first, end, scratch);
+    const auto compute = matrices ? compute_int4_matrix_panel : compute_int4_panel;
+    return compute(linear, in, out, panel, next, first, end, scratch);
   }
   const uint8_t* columns = panel_columns(linear, panel, scratch);
+  const bool known = next >= 0 && !is_widened(linear);
+  const uint8_t* const following = known ? linear.weights + next * panel_bytes(linear) : columns;
+  if (matrices) {
+    return compute_matrix_panel(linear, columns, following, in, out, panel, first, end);
+  }
   const uint8_t* ahead = columns + kAheadBytes;
   for (int tiles = (end - first + kTileRows - 1) / kTileRows; tiles > 0; --tiles) {
     const int rows = (end - first + tiles - 1) / tiles;
     tile_for(linear.scheme, rows)(linear, columns, ahead, in, out, panel, first);
-    const bool known = next >= 0 && ahead == columns + kAheadBytes && !is_widened(linear);
-    ahead = known ? linear.weights + next * panel_bytes(linear) : columns;
+    ahead = ahead == columns + kAheadBytes ? following : columns;
     first += rows;
   }
 }

@@ -83,7 +83,7 @@ class StepRows {
   }
 
   void reserve_prepared(size_t rows) {
-    prepared_.reserve(rows * prepared_stride_);
+    prepared_.reserve((rows + kSpareRows) * prepared_stride_);
     scales_.reserve(rows);
   }
 
