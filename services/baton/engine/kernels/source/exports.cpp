@@ -46,7 +46,7 @@ void baton_linear(const Linear* linear, const float* x, int32_t rows, int32_t ad
   const Prepared in{prepared.data(), scales.data(), stride};
   const Output out{y, static_cast<size_t>(linear->outer), target};
   crew.run([&](Crew::Member& member) {
-    const MatrixUse matrices;
+    const MatrixUse matrices(*linear, rows);
     const LinearTasks tasks(*linear, in, out, rows, member.scratch.reserve(panel_scratch(*linear)));
     member.share(tasks.count(), tasks);
   });

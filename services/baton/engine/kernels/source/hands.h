@@ -35,7 +35,7 @@ struct OneHand {
 
   void multiply(const Linear& linear, const Prepared& in, const Output& out) const {
     float* scratch = member.scratch.reserve(panel_scratch(linear));
-    const MatrixUse matrices;
+    const MatrixUse matrices(linear, block.count());
     for (int panel = 0, panels = panel_count(linear); panel < panels; ++panel) {
       const int next = panel + 1 < panels ? panel + 1 : -1;
       compute_panel(linear, in, out, panel, next, block.first, block.end, scratch);
@@ -67,7 +67,7 @@ struct AllHands {
 
   void multiply(const Linear& linear, const Prepared& in, const Output& out) const {
     float* scratch = member.scratch.reserve(panel_scratch(linear));
-    const MatrixUse matrices;
+    const MatrixUse matrices(linear, count);
     const LinearTasks tasks(linear, in, out, count, scratch);
     member.share(tasks.count(), tasks);
   }

@@ -30,25 +30,6 @@ inline bool has_matrices() {
   return given;
 }
 
-// A thread may use the registers, all in full size, for as long as it has one of these.
-class MatrixUse {
- public:
-  MatrixUse() {
-    struct alignas(64) {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t bytes[16] = {};
-      uint8_t rows[16] = {};
-    } sizes;
-    for (int i = 0; i < 8; ++i) sizes.bytes[i] = kMatrixBytes, sizes.rows[i] = kMatrixRows;
-    if (has_matrices()) _tile_loadconfig(&sizes);
-  }
-  MatrixUse(const MatrixUse&) = delete;
-  MatrixUse& operator=(const MatrixUse&) = delete;
-  ~MatrixUse() {
-    if (has_matrices()) _tile_release();
-  }
-};
-
 // Fewer rows wait for the weights, or for their levels to be made, and AVX-512 does that in less time.
 // bfloat16 takes any number: its sums have another order here, and a row's must not change.
 inline bool takes_matrices(const Linear& linear, int rows) {
@@ -56,6 +37,29 @@ inline bool takes_matrices(const Linear& linear, int rows) {
   if (linear.scheme == kInt4) return rows > kLevelRows;  // its stretches are whole chunks
   return step_count(linear) % kMatrixSteps == 0 && (linear.scheme != kInt8 || rows > kTileRows);
 }
+
+// A thread may use the registers, all in full size, for as long as it has one of these.
+// Where a layer does not take them for so many rows, it does not for fewer either.
+class MatrixUse {
+ public:
+  MatrixUse(const Linear& linear, int rows) : used_(takes_matrices(linear, rows)) {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t bytes[16] = {};
+      uint8_t rows[16] = {};
+    } sizes;
+    for (int i = 0; i < 8; ++i) sizes.bytes[i] = kMatrixBytes, sizes.rows[i] = kMatrixRows;
+    if (used_) _tile_loadconfig(&sizes);
+  }
+  MatrixUse(const MatrixUse&) = delete;
+  MatrixUse& operator=(const MatrixUse&) = delete;
+  ~MatrixUse() {
+    if (used_) _tile_release();
+  }
+
+ private:
+  const bool used_;
+};
 
 // Sums are in registers 0 to 3, rows in 4 and 5, columns in 6 and 7.
 struct Int8Matrix : Int8Tile {

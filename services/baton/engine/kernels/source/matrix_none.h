@@ -8,7 +8,7 @@ namespace baton {
 constexpr int kSpareRows = 0;
 
 struct MatrixUse {
-  MatrixUse() {}
+  MatrixUse(const Linear&, int) {}
 };
 
 inline bool takes_matrices(const Linear&, int) { return false; }
