@@ -74,7 +74,7 @@ async def test_attainment_and_refusals_are_counted(worker: FakeDecode) -> None:
 
 
 async def test_probes(worker: FakeDecode) -> None:
-    async with running_router([worker]) as router:
+    async with running_router([worker], ready_wait_s=0.0) as router:
         assert (await router.operations.get("/live")).status_code == 200
         assert (await router.operations.get("/ready")).status_code == 200
         await worker.become(STARTING)
@@ -85,6 +85,21 @@ async def test_probes(worker: FakeDecode) -> None:
         router.traffic.drain()
         assert (await router.operations.get("/ready")).status_code == 503
         assert (await router.operations.get("/live")).status_code == 200
+
+
+async def test_while_the_last_decode_worker_restarts_the_router_stays_in_service(
+    worker: FakeDecode,
+) -> None:
+    async with running_router([worker], ready_wait_s=60.0) as router:
+        await worker.become(STARTING)
+        await router.until_ready(0)
+        told = await router.operations.get("/ready")
+        assert told.status_code == 200
+        assert told.json()["status"] == "ready; requests wait for a decode worker"
+        asked = asyncio.create_task(router.openai.completions.create(**BODY))
+        await until_waiting(router, 1)
+        await worker.become(READY)
+        assert (await asked).choices[0].text == PARIS
 
 
 async def test_with_a_metrics_port_clients_do_not_see_the_metrics(worker: FakeDecode) -> None:

@@ -29,6 +29,29 @@ def test_readiness(
     ready: bool,
     status: str,
 ) -> None:
-    told = readiness(fleet, draining=draining, unlisted=unlisted, scale_from_zero=from_zero)
+    told = readiness(
+        fleet,
+        draining=draining,
+        unlisted=unlisted,
+        scale_from_zero=from_zero,
+        deserted_for_s=None,
+        held_s=30.0,
+    )
     assert (told.ready, told.status) == (ready, status)
     assert told.workers["decode"] == len(fleet.workers) - (fleet is STARTING)
+
+
+@pytest.mark.parametrize(("deserted_for_s", "ready"), [(0.0, True), (29.9, True), (30.0, False)])
+@pytest.mark.parametrize("fleet", [Fleet(), STARTING])
+def test_a_router_that_lost_its_last_decode_worker_is_ready_while_it_holds_requests(
+    fleet: Fleet, deserted_for_s: float, ready: bool
+) -> None:
+    told = readiness(
+        fleet,
+        draining=False,
+        unlisted=(),
+        scale_from_zero=False,
+        deserted_for_s=deserted_for_s,
+        held_s=30.0,
+    )
+    assert told.ready is ready

@@ -100,6 +100,8 @@ def create_router(
             draining=traffic.draining,
             unlisted=fleet.members.unlisted,
             scale_from_zero=settings.scale_from_zero,
+            deserted_for_s=fleet.stage.deserted_for_s(),
+            held_s=settings.ready_wait_s,
         )
 
     def signals() -> RouterSignals:
@@ -137,6 +139,7 @@ class _Listening:
     holding: Holding[Decision]
     links: DecodeLinks
     members: Members
+    stage: Stage
     # Watches and request streams close their channels at different times.
     watch_channels: Channels
     link_channels: Channels
@@ -169,6 +172,7 @@ def _listen(
     picture = Picture(cores_shared=settings.cores_shared)
     holding = Holding[Decision](tally.held)
     links = DecodeLinks(link_channels)
+    stage = Stage(picture, holding, links, metrics, clock)
     members = Members(
         listed,
         model_name=settings.model_name,
@@ -179,9 +183,9 @@ def _listen(
         clock=clock,
         jitter=jitter,
         dns_interval_s=settings.dns_interval_s,
-        audience=Stage(picture, holding, links, metrics),
+        audience=stage,
     )
-    return _Listening(picture, holding, links, members, watch_channels, link_channels)
+    return _Listening(picture, holding, links, members, stage, watch_channels, link_channels)
 
 
 def _completions(
