@@ -5,6 +5,7 @@ from baton.engine.messages import Submit
 from baton.engine.params import SamplingParams
 from baton.engine.request import new_request
 from baton.engine.speculation import (
+    GAIN_MIN,
     PROBE_INTERVAL_STEPS,
     Acceptance,
     PromptLookup,
@@ -50,12 +51,34 @@ def test_a_loop_is_guessed_as_far_as_it_is_known() -> None:
 def test_lookup_wishes_for_guesses_only_where_there_are_any() -> None:
     guesser = PromptLookupGuesser(lambda: MEMORY_BOUND, guesses_max=4)
 
-    def wish(*prompt: int) -> int:
+    def wish(*prompt: int, tried: bool) -> int:
         request = new_request(Submit("r", prompt, SamplingParams(9)), b"")
+        if tried:
+            guesser.learn(request, guessed=1, accepted=1)
         return guesser.wish(request, decoding=1)
 
-    assert wish(1, 2, 3, 1, 2) > 0
-    assert wish(1, 2, 3, 2, 1) == 0
+    assert wish(1, 2, 3, 1, 2, tried=True) > 0
+    assert wish(1, 2, 3, 2, 1, tried=True) == 0
+    # the first time only where text repeats at length
+    assert wish(1, 2, 3, 1, 2, tried=False) == 0
+    assert wish(1, 2, 3, 4, 5, 1, 2, 3, 4, tried=False) > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "probed"), [((1, 2, 3, 4, 5, 1, 2, 3, 4), True), ((1, 2, 3, 5, 1, 2, 3), False)]
+)
+def test_a_request_that_has_stopped_tries_again_where_text_repeats_at_length(
+    prompt: tuple[int, ...], probed: bool
+) -> None:
+    guesser = PromptLookupGuesser(lambda: MEMORY_BOUND, guesses_max=4)
+    request = new_request(Submit("r", prompt, SamplingParams(9)), b"")
+    for _ in range(40):
+        guesser.learn(request, guessed=1, accepted=0)
+    wishes = [guesser.wish(request, decoding=1) for _ in range(2 * PROBE_INTERVAL_STEPS)]
+    assert wishes[: PROBE_INTERVAL_STEPS - 1] == [0] * (PROBE_INTERVAL_STEPS - 1)
+    assert set(wishes[PROBE_INTERVAL_STEPS - 1 :]) == {int(probed)}
+    if probed:
+        assert guesser.guess([(request, 1)]) == [(5,)]
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5), st.integers(0, 40))
@@ -102,6 +125,32 @@ def test_guesses_are_made_only_where_they_pay(
     rate: float, requests: int, costs: StepCosts, expected: int
 ) -> None:
     assert guess_count(rate, requests=requests, costs=costs, guesses_max=6) == expected
+
+
+@given(
+    rate=st.floats(0.0, 1.0),
+    requests=st.integers(1, 64),
+    base_s=st.floats(1e-4, 1.0),
+    row_s=st.floats(1e-6, 1.0),
+    share=st.floats(0.0, 1.0),
+)
+def test_no_count_yields_more_than_the_chosen_one(
+    rate: float, requests: int, base_s: float, row_s: float, share: float
+) -> None:
+    costs = StepCosts(base_s, row_s)
+    plain_s = costs.step_s(requests)
+
+    def yielded(count: int) -> float:
+        step_s = costs.step_s(requests * (1 + count)) + count * share * plain_s
+        return expected_tokens(rate, count) / step_s
+
+    chosen = guess_count(rate, requests=requests, costs=costs, guesses_max=5, guess_share=share)
+    best = max(yielded(count) for count in range(1, 6))
+    enough = GAIN_MIN * yielded(0)
+    if chosen:
+        assert yielded(chosen) == best > enough
+    else:
+        assert best <= enough * (1 + 1e-9)
 
 
 def test_the_chosen_count_is_never_worse_than_none() -> None:

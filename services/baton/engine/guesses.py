@@ -35,15 +35,19 @@ class StepGuesses:
         """The decodes of a step with guesses, `budget` of them at most. Each of so many `running`
         requests may need a block soon, and finds one."""
         wanted: list[tuple[Request, int]] = []
+        granted = 0
         for piece in planned:
             request, count = piece.request, 0
-            if budget > 0:
+            wished = self._guesser.wish(request, decoding=len(planned)) if granted < budget else 0
+            if wished:  # of most requests nothing is: this runs in every step
                 left = request.params.max_tokens - len(request.output) - 1
                 room = self._limits.context_length_max - request.length - 1
-                wished = self._guesser.wish(request, decoding=len(planned))
-                count = self._roomy(request, max(0, min(wished, left, room, budget)), running)
+                most = min(wished, left, room, budget - granted)
+                count = self._roomy(request, max(0, most), running)
             wanted.append((request, count))
-            budget -= count
+            granted += count
+        if not granted:
+            return list(planned)
         guesses = self._guesser.guess(wanted)
         return [
             PlannedSlice(piece.request, piece.length, found)

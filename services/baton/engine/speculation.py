@@ -63,10 +63,11 @@ class PromptLookup:
     def length(self) -> int:
         return len(self._tokens)
 
-    def guess(self, count: int) -> tuple[int, ...]:
-        """Up to `count` tokens that followed the longest earlier match; none without a match."""
+    def guess(self, count: int, match_min: int = NGRAM_MIN) -> tuple[int, ...]:
+        """Up to `count` tokens that followed the longest earlier match; none without a match of
+        `match_min` tokens."""
         end = len(self._tokens)
-        for size in range(min(NGRAM_MAX, end), NGRAM_MIN - 1, -1):
+        for size in range(min(NGRAM_MAX, end), match_min - 1, -1):
             found = self._ends.get(tuple(self._tokens[end - size : end]))
             if found is not None:
                 return tuple(self._tokens[found : found + count])
@@ -91,6 +92,7 @@ class Acceptance:
         self._hits = ACCEPTANCE_PRIOR * PRIOR_GUESSES
         self._guesses = PRIOR_GUESSES
         self._idle_steps = 0
+        self.tried = False  # whether any guess was checked
 
     @property
     def rate(self) -> float:
@@ -103,6 +105,7 @@ class Acceptance:
         self._hits = self._hits * keep + accepted
         self._guesses = self._guesses * keep + tried
         self._idle_steps = 0
+        self.tried = True
 
     def due_for_probe(self) -> bool:
         """Count a step without guesses; True when it is time to try one again."""
@@ -146,6 +149,11 @@ def guess_count(
     """
     if costs.base_s + costs.row_s <= 0.0:
         return 0  # nothing is known about the machine yet
+    # even if each guess were right as often as the first, which is quickly told of most requests
+    if 1 + guesses_max * rate <= GAIN_MIN * costs.step_s(requests * (1 + guesses_max)) / (
+        costs.step_s(requests)
+    ):
+        return 0
     best, best_yield = 0, GAIN_MIN / costs.step_s(requests)
     for guesses in range(1, guesses_max + 1):
         guessing_s = guesses * guess_share * costs.step_s(requests)
@@ -184,15 +192,18 @@ class PayingGuesser:
         self._guess_share = guess_share
 
     def wish(self, request: Speculative, *, decoding: int) -> int:
-        acceptance = request.guessing.acceptance
-        count = guess_count(
-            acceptance.rate,
+        count = self.paying(request, decoding=decoding)
+        return 1 if count == 0 and request.guessing.acceptance.due_for_probe() else count
+
+    def paying(self, request: Speculative, *, decoding: int) -> int:
+        """How many guesses pay, if they are as often right as those before."""
+        return guess_count(
+            request.guessing.acceptance.rate,
             requests=decoding,
             costs=self._costs(),
             guesses_max=self._guesses_max,
             guess_share=self._guess_share,
         )
-        return 1 if count == 0 and acceptance.due_for_probe() else count
 
     def learn(self, request: Speculative, guessed: int, accepted: int) -> None:
         request.guessing.acceptance.note(guessed=guessed, accepted=accepted)
@@ -202,14 +213,21 @@ class PromptLookupGuesser(PayingGuesser):
     """Guesses from the request's own text."""
 
     def wish(self, request: Speculative, *, decoding: int) -> int:
-        """None where the text so far ends as it never did before."""
-        count = super().wish(request, decoding=decoding)
-        return count if self._guess(request, min(count, 1)) else 0
+        """None where the text so far ends as it never did before. A request's first guess, and one
+        of a request that has stopped, waits for text that repeats at length: chance repeats a pair
+        of tokens all the time."""
+        acceptance = request.guessing.acceptance
+        count = self.paying(request, decoding=decoding)
+        match_min = NGRAM_MIN if count and acceptance.tried else NGRAM_MAX
+        if count == 0 and acceptance.due_for_probe():
+            count = 1
+        return count if count and self._read(request).guess(1, match_min) else 0
 
     def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:
-        return [self._guess(request, count) for request, count in wanted]
+        return [self._read(request).guess(count) if count else () for request, count in wanted]
 
-    def _guess(self, request: Speculative, count: int) -> tuple[int, ...]:
+    def _read(self, request: Speculative) -> PromptLookup:
+        """Up to date; a request without guesses is not read, which is work in every step."""
         lookup = request.guessing.lookup
         lookup.extend(request.tokens(lookup.length, request.length))
-        return lookup.guess(count) if count else ()
+        return lookup
