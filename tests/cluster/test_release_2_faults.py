@@ -9,10 +9,24 @@ import re
 
 import httpx
 import pytest
+from cluster.answers import whole_answer
 from cluster.harness.commands import until
-from cluster.release import NAMESPACE, ROLES, ROLLOUT_LIMIT_S, SERVICE, Release, meanwhile
+from cluster.release import (
+    NAMESPACE,
+    ROLES,
+    ROLLOUT_LIMIT_S,
+    ROUTER_PORT,
+    SERVICE,
+    Release,
+    connects,
+    meanwhile,
+)
+from openai import OpenAI
 
 OUTAGE_S = 120.0
+ABSENCE_S = 15
+"""Two failed readiness probes and as much again; a request is held for 30."""
+
 FILES_LIMIT_S = 240.0
 """Kubelet looks at a pod's volumes every minute or two."""
 
@@ -82,6 +96,30 @@ async def test_a_worker_is_killed(release: Release, role: str) -> None:
         force = ("delete", "pod", victim, "--force", "--grace-period=0", "--wait=false")
         await meanwhile(release.cluster.kubectl, *force, namespace=NAMESPACE)
         await meanwhile(release.await_rollout, role)
+
+
+async def test_the_only_decode_worker_is_away_for_a_while(release: Release) -> None:
+    """Nobody is refused: routers stay in service, and hold what comes until there is another."""
+    release.patch({"decode": {"replicas": 1}})
+    release.await_rollout("decode")
+    [victim] = release.pods("decode")
+    service = (release.cluster.service_address(NAMESPACE, SERVICE), ROUTER_PORT)
+    force = ("delete", "pod", victim, "--force", "--grace-period=0", "--wait=false")
+    nodes = ("node0", "node1")
+    release.cluster.kubectl("cordon", *nodes)
+    try:
+        release.cluster.kubectl(*force, namespace=NAMESPACE)
+        for _ in range(ABSENCE_S):
+            await asyncio.sleep(1.0)
+            assert connects(service)
+        with OpenAI(base_url=release.url(), api_key="none", max_retries=0) as client:
+            asked = asyncio.create_task(meanwhile(whole_answer, client))
+            await asyncio.sleep(1.0)
+            assert not asked.done()
+            release.cluster.kubectl("uncordon", *nodes)
+            assert "Paris" in await asked
+    finally:
+        release.cluster.kubectl("uncordon", *nodes)
 
 
 async def test_the_operator_is_killed(release: Release) -> None:
