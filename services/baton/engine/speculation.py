@@ -92,7 +92,7 @@ class Acceptance:
         self._hits = ACCEPTANCE_PRIOR * PRIOR_GUESSES
         self._guesses = PRIOR_GUESSES
         self._idle_steps = 0
-        self.tried = False  # whether any guess was checked
+        self._tried = False  # whether any guess was checked
 
     @property
     def rate(self) -> float:
@@ -105,7 +105,12 @@ class Acceptance:
         self._hits = self._hits * keep + accepted
         self._guesses = self._guesses * keep + tried
         self._idle_steps = 0
-        self.tried = True
+        self._tried = True
+
+    @property
+    def unsure(self) -> bool:
+        """Nothing was checked yet, or for so long that it is time for a probe."""
+        return not self._tried or self._idle_steps >= PROBE_INTERVAL_STEPS
 
     def due_for_probe(self) -> bool:
         """Count a step without guesses; True when it is time to try one again."""
@@ -149,14 +154,13 @@ def guess_count(
     """
     if costs.base_s + costs.row_s <= 0.0:
         return 0  # nothing is known about the machine yet
-    # even if each guess were right as often as the first, which is quickly told of most requests
-    if 1 + guesses_max * rate <= GAIN_MIN * costs.step_s(requests * (1 + guesses_max)) / (
-        costs.step_s(requests)
-    ):
-        return 0
-    best, best_yield = 0, GAIN_MIN / costs.step_s(requests)
+    plain_s = costs.step_s(requests)
+    longest_s = costs.step_s(requests * (1 + guesses_max))
+    if plain_s * (1 + guesses_max * rate) <= GAIN_MIN * longest_s:
+        return 0  # not even if each guess were right as often as the first: so of most requests
+    best, best_yield = 0, GAIN_MIN / plain_s
     for guesses in range(1, guesses_max + 1):
-        guessing_s = guesses * guess_share * costs.step_s(requests)
+        guessing_s = guesses * guess_share * plain_s
         step_s = costs.step_s(requests * (1 + guesses)) + guessing_s
         yielded = expected_tokens(rate, guesses) / step_s
         if yielded > best_yield:
@@ -192,18 +196,15 @@ class PayingGuesser:
         self._guess_share = guess_share
 
     def wish(self, request: Speculative, *, decoding: int) -> int:
-        count = self.paying(request, decoding=decoding)
-        return 1 if count == 0 and request.guessing.acceptance.due_for_probe() else count
-
-    def paying(self, request: Speculative, *, decoding: int) -> int:
-        """How many guesses pay, if they are as often right as those before."""
-        return guess_count(
-            request.guessing.acceptance.rate,
+        acceptance = request.guessing.acceptance
+        count = guess_count(
+            acceptance.rate,
             requests=decoding,
             costs=self._costs(),
             guesses_max=self._guesses_max,
             guess_share=self._guess_share,
         )
+        return 1 if count == 0 and acceptance.due_for_probe() else count
 
     def learn(self, request: Speculative, guessed: int, accepted: int) -> None:
         request.guessing.acceptance.note(guessed=guessed, accepted=accepted)
@@ -216,11 +217,8 @@ class PromptLookupGuesser(PayingGuesser):
         """None where the text so far ends as it never did before. A request's first guess, and one
         of a request that has stopped, waits for text that repeats at length: chance repeats a pair
         of tokens all the time."""
-        acceptance = request.guessing.acceptance
-        count = self.paying(request, decoding=decoding)
-        match_min = NGRAM_MIN if count and acceptance.tried else NGRAM_MAX
-        if count == 0 and acceptance.due_for_probe():
-            count = 1
+        count = super().wish(request, decoding=decoding)
+        match_min = NGRAM_MAX if request.guessing.acceptance.unsure else NGRAM_MIN
         return count if count and self._read(request).guess(1, match_min) else 0
 
     def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:

@@ -1,5 +1,5 @@
 """Acts on what is heard of the workers: requests that wait are served, streams are let go, gauges
-are set. Knows no network and no policy.
+are set. Remembers when the last decode worker was lost. Knows no network and no policy.
 """
 
 from baton.common.clock import Clock
