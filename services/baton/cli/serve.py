@@ -151,7 +151,7 @@ def banner(options: StackOptions, program: str) -> str:
     """What to do next, for a person who has just started the stack."""
     url = reachable_url(options)
     body = (
-        f'{{"model": "{options.model_name}", "messages": '
+        f'{{"model": "{options.model_name}", "temperature": 0, "messages": '
         '[{"role": "user", "content": "What is the capital of France?"}]}'
     )
     return f"""
