@@ -80,6 +80,10 @@ gpu-packages: $(GPU_PACKAGES)/.done ## A folder of what router and bench need on
 test-gpu: setup ## On a CUDA device: parity with transformers, prefill and decode workers on one GPU
 	@$(BIN)/pytest -q tests/gpu $(ARGS)
 
+.PHONY: gpu
+gpu: setup ## On a CUDA device: test-gpu, then quality on the device, then bench-gpu
+	@$(BIN)/python -m baton_loadtest.gpu_all $(ARGS)
+
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness
 
 .PHONY: cluster-up
@@ -120,6 +124,10 @@ dashboards: setup ## Generate the chart's dashboards and Prometheus rules
 .PHONY: metrics-docs
 metrics-docs: setup ## Generate docs/metrics.md from the registry of metrics
 	@$(BIN)/python -m baton_loadtest.observability docs
+
+.PHONY: benchmarks-docs
+benchmarks-docs: setup ## Generate docs/benchmarks.md from the kept results
+	@$(BIN)/python -m baton_loadtest.benchmarks
 
 .PHONY: bench
 bench: setup ## Measure tokens/s at 1, 8 and 32 concurrent requests, with ratios to the linear layers alone

@@ -27,7 +27,7 @@ BLOCK_TOKENS = 16
 BLOCKS = LIVE_MAX * (max(PROMPT_TOKENS) + max(OUTPUT_TOKENS)) // BLOCK_TOKENS + LIVE_MAX
 """Room for every request at once: what a preemption costs is no law of a step."""
 
-RESULTS_DIR = Path("loadtest/results")
+RESULTS_DIR = Path("loadtest/results/local")
 COLUMNS = ("steps of the second half", "n", "measured", "predicted", "error", "online error")
 
 CAPTION = (
@@ -82,12 +82,16 @@ def costmodel_table(title: str, machine: str, rows: Sequence[KindRow]) -> Table:
     for index, column in enumerate(COLUMNS):
         drawn.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
-        drawn.add_row(
-            row.kind,
-            str(row.steps),
-            f"{row.measured_mean_s * 1000:.2f} ms",
-            f"{row.predicted_mean_s * 1000:.2f} ms",
-            f"{row.error_mean:.1%}",
-            f"{row.online_error_mean:.1%}",
-        )
+        drawn.add_row(*costmodel_cells(row))
     return drawn
+
+
+def costmodel_cells(row: KindRow) -> tuple[str, ...]:
+    return (
+        row.kind,
+        str(row.steps),
+        f"{row.measured_mean_s * 1000:.2f} ms",
+        f"{row.predicted_mean_s * 1000:.2f} ms",
+        f"{row.error_mean:.1%}",
+        f"{row.online_error_mean:.1%}",
+    )

@@ -7,11 +7,9 @@ the other commands, so it also runs as `python -m baton_loadtest.gpu_command`.
 
 import asyncio
 import gc
-import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -32,18 +30,10 @@ from baton_loadtest.gpu_report import (
     gpu_table,
     kernels_table,
 )
-from baton_loadtest.gpu_spec import GpuBenchSpec
-from baton_loadtest.machine import device_line
+from baton_loadtest.gpu_spec import CONTEXT_TOKENS, PROMPTS, REQUESTS, GpuBenchSpec, ShapeName
+from baton_loadtest.machine import checkout_commit, device_line
 
 RESULTS_DIR = Path("loadtest/results/local")
-REQUESTS = (1, 8, 64)
-PROMPTS = (2_048, 8_192)
-
-
-class ShapeName(Enum):
-    LLAMA_3_1_8B = "llama-3.1-8b"
-    QWEN3_8B = "qwen3-8b"
-    QWEN3_30B_A3B = "qwen3-30b-a3b"
 
 
 def run_gpu(
@@ -58,8 +48,11 @@ def run_gpu(
     ] = KvCacheDtype.AUTO,
     context: Annotated[
         int, typer.Option(min=128, max=32_768, help="Tokens of each decoding request.")
-    ] = 1_024,
+    ] = CONTEXT_TOKENS,
     memory_fraction: Annotated[float, typer.Option(min=0.1, max=0.95)] = 0.9,
+    commit: Annotated[
+        str | None, typer.Option(help="Of this code, where there is no repository to ask.")
+    ] = None,
     results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
 ) -> None:
     """Measure decode at 1, 8 and 64 requests and prefill at 2k and 8k tokens."""
@@ -82,7 +75,7 @@ def run_gpu(
     rates, figures = measure_alone(spec, console.print)
     report = GpuReport(
         machine=device_line(),
-        commit=_commit(),
+        commit=commit or checkout_commit(),
         shape=shape.value,
         quantization=quantization.value,
         kv_dtype=spec.kv_dtype,
@@ -135,17 +128,6 @@ def _leave_device() -> None:
 
     gc.collect()
     torch.cuda.empty_cache()
-
-
-def _commit() -> str:
-    """Of the working tree, marked where it has changes; "unknown" outside a repository."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import msgspec
 from rich.console import JustifyMethod
 from rich.table import Table
 
@@ -204,3 +205,12 @@ def gpu_json(report: GpuReport) -> str:
             "beyond_transfer_s": through.handoff.beyond_transfer_s,
         }
     return json.dumps(found, indent=2) + "\n"
+
+
+def read_gpu_json(text: str) -> GpuReport:
+    """What `gpu_json` wrote. Raises msgspec.DecodeError, ValidationError, KeyError."""
+    found = json.loads(text)
+    if found["end_to_end"] is not None:
+        rates = {row["work"]: row["end_to_end_tokens_per_s"] for row in found["figures"]}
+        found["end_to_end"]["tokens_per_s"] = rates
+    return msgspec.convert(found, GpuReport)

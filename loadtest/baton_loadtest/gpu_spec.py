@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import ModelConfig
 
 BLOCK_TOKENS = 16
+REQUESTS = (1, 8, 64)
+CONTEXT_TOKENS = 1_024
+PROMPTS = (2_048, 8_192)
+
+
+class ShapeName(Enum):
+    LLAMA_3_1_8B = "llama-3.1-8b"
+    QWEN3_8B = "qwen3-8b"
+    QWEN3_30B_A3B = "qwen3-30b-a3b"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""What a number was measured on, in one line.
+"""What a number was measured on, in one line, and of which commit.
 
 Reads the system; knows nothing of the measurement.
 """
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 CPU_FACTS = Path("/proc/cpuinfo")
@@ -22,6 +23,16 @@ def device_line() -> str:
 
     name = torch.cuda.get_device_name()
     return f"{name}, torch {torch.__version__}, Triton {triton.__version__}, {machine_line()}"
+
+
+def checkout_commit() -> str:
+    """Of the working tree, marked where it has changes; "unknown" outside a repository."""
+    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        described = subprocess.run(git, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return described.stdout.strip() or "unknown"
 
 
 def usable_cores() -> int:

@@ -17,7 +17,7 @@ from baton.model.card import read_config
 from baton.model.tokenizer import load_tokenizer
 from rich.console import Console
 
-from baton_loadtest.machine import device_line, machine_line, usable_cores
+from baton_loadtest.machine import checkout_commit, device_line, machine_line, usable_cores
 from baton_loadtest.quality import (
     CPU_VARIANTS,
     DEVICE_VARIANTS,
@@ -33,7 +33,7 @@ from baton_loadtest.quality_text import SOURCE, help_topics, spread_windows
 TOKENS_MAX = 1_000_000
 """Some minutes per scheme and million: more digits than a ratio needs."""
 
-RESULTS_DIR = Path("loadtest/results")
+RESULTS_DIR = Path("loadtest/results/local")
 
 
 def run_quality(
@@ -48,6 +48,9 @@ def run_quality(
     device: Annotated[
         DeviceChoice, typer.Option(help="Where the schemes compute; the reference never moves.")
     ] = DeviceChoice.CPU,
+    commit: Annotated[
+        str | None, typer.Option(help="Of this code, where there is no repository to ask.")
+    ] = None,
     results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
 ) -> None:
     """Compare every compute scheme's answers, and 8-bit KV's, with float32's on the processor, on a
@@ -86,6 +89,8 @@ def run_quality(
         tokens=len(windows) * (window - 1),
         window_tokens=window,
         rows=rows,
+        device=chosen.value,
+        commit=commit or checkout_commit(),
     )
     console.print(quality_table(report))
     results_dir.mkdir(parents=True, exist_ok=True)

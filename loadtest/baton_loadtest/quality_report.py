@@ -26,6 +26,8 @@ class QualityReport:
     tokens: int  # scored
     window_tokens: int
     rows: Sequence[Quality]
+    device: str = "cpu"  # where the schemes computed; always so in results older than this field
+    commit: str | None = None  # none in results older than this field
 
     @property
     def title(self) -> str:

@@ -33,7 +33,7 @@ from baton_loadtest.speculation_run import (
 
 BATCHES = (1, 8)
 BLOCK_TOKENS = 16
-RESULTS_DIR = Path("loadtest/results")
+RESULTS_DIR = Path("loadtest/results/local")
 COLUMNS = ("text", "batch", "off tok/s", "on tok/s", "gain", "guesses a token", "right")
 CAPTION = (
     "repeating: a passage and its first words again, greedy. ordinary: a passage, drawn. tok/s: of "
@@ -90,13 +90,17 @@ def run_speculation(
 def speculation_table(title: str, machine: str, rows: Sequence[SpeculationRow]) -> Table:
     drawn = Table(*COLUMNS, title=title, caption=f"{machine}\n{CAPTION}", title_justify="left")
     for row in rows:
-        drawn.add_row(
-            row.kind,
-            str(row.batch),
-            f"{row.plain_tokens_per_s:.0f}",
-            f"{row.guessing_tokens_per_s:.0f}",
-            f"{row.gain:.2f}",
-            f"{row.guesses_made / row.tokens:.2f}",
-            "" if row.acceptance is None else f"{row.acceptance:.0%}",
-        )
+        drawn.add_row(*speculation_cells(row))
     return drawn
+
+
+def speculation_cells(row: SpeculationRow) -> tuple[str, ...]:
+    return (
+        row.kind,
+        str(row.batch),
+        f"{row.plain_tokens_per_s:.0f}",
+        f"{row.guessing_tokens_per_s:.0f}",
+        f"{row.gain:.2f}",
+        f"{row.guesses_made / row.tokens:.2f}",
+        "" if row.acceptance is None else f"{row.acceptance:.0%}",
+    )
