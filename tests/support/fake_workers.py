@@ -31,6 +31,7 @@ from baton.worker.watch_service import WatchService
 from prometheus_client import CollectorRegistry
 
 from support.fake_engine import LAYOUT, VOCAB_SIZE, FakeEngine
+from support.no_grammars import refuse_grammar
 
 NUDGE_ID = "nobody"  # of a cancel that cancels nothing
 LIMIT_S = 10.0  # of every wait in these tests: far above what any takes
@@ -59,6 +60,7 @@ class FakeWorker:
         self.loop = EngineLoop(
             lambda: engine,
             limits=limits or QueueLimits(1_000, 1_000_000),
+            constrain=refuse_grammar,
             observe=self._observe,
             broken=self._broken,
         )

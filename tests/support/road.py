@@ -28,6 +28,7 @@ from baton.rpc.server import new_server
 from baton.rpc.v1 import decode_pb2, decode_pb2_grpc
 from baton.worker.app import RoleService
 from baton.worker.assembly import build_engine, plan_model
+from baton.worker.constraints import Constraints
 from baton.worker.loop import EngineLoop, QueueLimits
 from baton.worker.parts import WorkerParts
 from baton.worker.progress import StepProgress
@@ -236,6 +237,7 @@ async def _start_worker(
     engine = EngineLoop(
         partial(build_engine, settings, plan, costs, StepProgress()),
         limits=QueueLimits(settings.queue_requests_max, settings.queue_tokens_max),
+        constrain=Constraints(plan.model, vocab_size=plan.config.vocab_size).of,
         observe=turns.append,
         broken=failures.append,
     )

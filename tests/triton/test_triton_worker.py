@@ -11,12 +11,16 @@ from baton.engine.devices import DeviceChoice
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
 from baton.engine.speculation import Speculation
+from baton.model.grammar_text import choice_grammar
+from baton.model.tokenizer import load_tokenizer
 from baton.worker.assembly import build_engine, plan_model
+from baton.worker.constraints import Constraints
 from baton.worker.device_assembly import plan_on
 from baton.worker.plan import ModelPlan
 from baton.worker.progress import StepProgress
 from baton.worker.settings import WorkerSettings
 from support.fake_device import FakeDevice
+from support.random_json import text_of
 from support.tiny_models import HfConfig, tiny_model
 
 SHAPE: HfConfig = {"num_hidden_layers": 1, "max_position_embeddings": 128}
@@ -35,9 +39,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> WorkerSettings:
     )
 
 
-def answer(settings: WorkerSettings, plan: ModelPlan) -> list[int]:
+def answer(
+    settings: WorkerSettings, plan: ModelPlan, *, tokens_max: int = 3, grammar: str | None = None
+) -> list[int]:
     engine = build_engine(settings, plan, CostModel(), StepProgress())
-    engine.apply(Submit("r", tuple(range(5, 20)), SamplingParams(3, temperature=0.0)))
+    params = SamplingParams(tokens_max, temperature=0.0, grammar=grammar)
+    constraint = None
+    if grammar is not None:
+        constraint = Constraints(plan.model, vocab_size=plan.config.vocab_size).of(grammar)
+    engine.apply(Submit("r", tuple(range(5, 20)), params, constraint=constraint))
     tokens: list[int] = []
     while engine.has_work():
         for event in engine.step().events:
@@ -54,6 +64,17 @@ def test_a_device_worker_answers_as_a_cpu_worker(settings: WorkerSettings) -> No
     assert plan.block_count * plan.layout.block_bytes == pytest.approx(8 * 2**20, rel=0.01)
     assert plan.context_length_max == 128
     assert answer(settings, plan) == answer(settings, cpu)
+
+
+def test_a_device_worker_holds_an_answer_to_its_grammar(settings: WorkerSettings) -> None:
+    """On the device too the host chooses, and no step is launched before it has."""
+    cpu = plan_model(settings)
+    plan = plan_on(FakeDevice(), settings, cpu.model, cpu.config, cpu.layout)
+    grammar = choice_grammar(["the lazy dog", "the quick fox", "a question"])
+    said = answer(settings, plan, tokens_max=20, grammar=grammar)
+    assert said == answer(settings, cpu, tokens_max=20, grammar=grammar)
+    text = text_of(load_tokenizer(plan.model), said[:-1])
+    assert text in ("the lazy dog", "the quick fox", "a question")
 
 
 def with_draft(settings: WorkerSettings, directory: Path, **shape: object) -> WorkerSettings:

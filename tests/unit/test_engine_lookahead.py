@@ -7,6 +7,7 @@ from baton.engine.lookahead import LookAhead, drawn_on_host
 from baton.engine.params import SamplingParams
 from baton.engine.plan import PlannedSlice
 from baton.engine.request import Phase, Request
+from support.fixed_constraint import FixedConstraint
 
 BLOCK_SIZE = 4
 CONTEXT = 16
@@ -76,7 +77,17 @@ def test_what_certainly_ends_is_not_gone_on_with(request_: Request) -> None:
     ],
 )
 def test_a_token_that_the_host_chooses_is_waited_for(params: SamplingParams, waits: bool) -> None:
-    look, request = ahead(), running(params=params)
+    require_wait(running(params=params), waits)
+
+
+def test_so_is_one_that_a_grammar_lets_through() -> None:
+    request = running()
+    request.constraint = FixedConstraint({}, 8)
+    require_wait(request, waits=True)
+
+
+def require_wait(request: Request, waits: bool) -> None:
+    look = ahead()
     assert drawn_on_host(request) is waits
     assert not look.must_wait([request]), "nothing is under way"
     look.launch([PlannedSlice(request, 1)])

@@ -19,6 +19,7 @@ from baton.engine.params import FinishReason
 from baton.worker.loop import EngineLoop, Notice, QueueLimits
 from baton.worker.turns import EngineApi, Refused, Turn
 from support.fake_engine import FakeEngine, greedy, solo_output
+from support.no_grammars import refuse_grammar
 
 LIMIT_S = 5.0
 
@@ -73,7 +74,11 @@ class Bridge:
         self.turns: list[Turn] = []
         self.failures: list[Exception] = []
         self.loop = EngineLoop(
-            lambda: engine, limits=limits, observe=self.turns.append, broken=self.failures.append
+            lambda: engine,
+            limits=limits,
+            constrain=refuse_grammar,
+            observe=self.turns.append,
+            broken=self.failures.append,
         )
 
 
@@ -204,6 +209,7 @@ async def test_an_engine_that_cannot_be_built_says_why() -> None:
     loop = EngineLoop(
         build,
         limits=QueueLimits(1, 1),
+        constrain=refuse_grammar,
         observe=lambda turn: None,
         broken=lambda error: None,
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
+from baton.engine.constraint import Constraint
 from baton.engine.params import SamplingParams, TokenSample
 
 
@@ -21,6 +22,7 @@ class SampleRequest:
     output: Sequence[int]  # token ids generated so far; their number decides min_tokens
     eos_token_ids: tuple[int, ...]  # masked while fewer than min_tokens are out
     drawing: int = 0  # tokens before this one that launched steps draw: `output` lacks them
+    constraint: Constraint | None = None  # says which tokens may be drawn; None: all
 
     @property
     def position(self) -> int:

@@ -161,6 +161,7 @@ class Engine:
                 request.output,
                 self._scheduler.eos_token_ids,
                 request.drawing,
+                request.constraint,
             )
         scored = request.params.prompt_logprobs
         following: Sequence[int] = ()

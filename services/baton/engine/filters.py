@@ -1,8 +1,8 @@
 """What a request does to its row of logits before a token is drawn: edits, then filters.
 
-Knows logits and parameters; draws nothing. Order and meaning are vLLM's: logit_bias, min_tokens,
-repetition, frequency and presence penalty; then temperature, min_p, top_k, top_p. Where tokens tie
-at the border of a filter, all of them stay, so the outcome never hangs on a sort's order.
+Knows logits and parameters; draws nothing. Order and meaning are vLLM's: a grammar, logit_bias,
+min_tokens, repetition, frequency and presence penalty; then temperature, min_p, top_k, top_p. Where
+tokens tie at the border of a filter, all stay, so the outcome never hangs on a sort's order.
 """
 
 import math
@@ -25,12 +25,15 @@ Row = NDArray[np.float32]
 
 def needs_edit(request: SampleRequest) -> bool:
     params = request.params
-    return bool(params.logit_bias) or params.penalised or len(request.output) < params.min_tokens
+    edited = bool(params.logit_bias) or params.penalised or len(request.output) < params.min_tokens
+    return edited or request.constraint is not None
 
 
 def edit_row(row: Row, request: SampleRequest) -> None:
-    """Bias, forbidden ends and penalties, in place. row: [vocab]"""
+    """What a grammar forbids, bias, forbidden ends and penalties, in place. row: [vocab]"""
     params = request.params
+    if request.constraint is not None:
+        _constrain(row, request.constraint.allowed(request.output))
     # a token the model does not have needs neither bias nor ban
     for token, bias in params.logit_bias:
         if token < len(row):
@@ -40,6 +43,13 @@ def edit_row(row: Row, request: SampleRequest) -> None:
         row[_ids(token for token in ends if token < len(row))] = NEVER
     if params.penalised:
         _penalise(row, params, request.prompt, request.output)
+
+
+def _constrain(row: Row, allowed: bytes | None) -> None:
+    """Nothing is left where `allowed` is None."""
+    bits = np.unpackbits(np.frombuffer(allowed or b"", np.uint8), bitorder="little")[: len(row)]
+    np.copyto(row[: len(bits)], np.float32(NEVER), where=bits == 0)
+    row[len(bits) :] = NEVER
 
 
 def _penalise(

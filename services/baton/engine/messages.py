@@ -6,6 +6,7 @@ one piece. Knows no asyncio and no gRPC.
 
 from dataclasses import dataclass
 
+from baton.engine.constraint import Constraint
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.engine.stepshape import StepShape
 
@@ -25,6 +26,7 @@ class Submit:
     cache_salt: bytes = b""
     remote: bool = False
     export: bool = False
+    constraint: Constraint | None = None  # made of the parameters' grammar, for this request alone
 
 
 @dataclass(frozen=True, slots=True)

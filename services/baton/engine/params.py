@@ -31,6 +31,8 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None  # None: none; k: the sampled token's and those of the k likeliest
     prompt_logprobs: int | None = None  # None: none; k: as `logprobs`, for every prompt token
+    # What the output must follow, as `model.grammar` reads it; None: anything may be said.
+    grammar: str | None = None
 
     @property
     def greedy(self) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from baton.common.errors import IllegalTransition
+from baton.engine.constraint import Constraint
 from baton.engine.identity import block_id
 from baton.engine.messages import Submit
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
@@ -65,6 +66,7 @@ class Request:
     output: list[int] = field(default_factory=list)
     remote: bool = False  # wants its KV from a prefill worker
     export: bool = False  # gives its KV away after the first token
+    constraint: Constraint | None = None  # holds its output to a grammar
     phase: Phase = Phase.WAITING
     block_table: list[int] = field(default_factory=list)
     computed: int = 0
@@ -142,4 +144,5 @@ def new_request(command: Submit, root: bytes) -> Request:
         output=list(command.output),
         remote=command.remote,
         export=command.export,
+        constraint=command.constraint,
     )

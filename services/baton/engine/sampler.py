@@ -23,6 +23,7 @@ TRIED_NATS = 8.0
 
 NOT_FINITE = "the model's logits are not finite"
 NOTHING_LEFT = "the sampling parameters leave no token"
+NOTHING_FITS = "no token that the sampling parameters leave continues the grammar"
 
 
 def sample_rows(
@@ -45,7 +46,8 @@ def sample_rows(
         raw = None if count is None else RawLogprobs(logits[row].copy(), count)
         token = _choose(logits[row], request, likeliest.token_ids[row])
         if token is None:
-            results.append(RowSample(error=NOTHING_LEFT))
+            free = request.constraint is None
+            results.append(RowSample(error=NOTHING_LEFT if free else NOTHING_FITS))
         else:
             sample = TokenSample(token) if raw is None else raw.sample(token)
             results.append(RowSample(sample=sample))

@@ -37,6 +37,7 @@ def params_to_wire(params: SamplingParams) -> worker_pb2.SamplingParams:
         ignore_eos=params.ignore_eos,
         logprobs=params.logprobs,
         prompt_logprobs=params.prompt_logprobs,
+        grammar=params.grammar,
     )
 
 
@@ -71,6 +72,7 @@ def params_from_wire(wire: worker_pb2.SamplingParams) -> SamplingParams:
         ignore_eos=wire.ignore_eos,
         logprobs=wire.logprobs if wire.HasField("logprobs") else None,
         prompt_logprobs=wire.prompt_logprobs if wire.HasField("prompt_logprobs") else None,
+        grammar=wire.grammar if wire.HasField("grammar") else None,
     )
 
 

@@ -22,6 +22,7 @@ from baton.engine.costmodel import CostModel
 from baton.rpc.certificate_expiry import show_expiry
 from baton.rpc.server import listen, new_server
 from baton.rpc.v1.worker_pb2_grpc import add_WorkerServicer_to_server
+from baton.worker.constraints import Constraints
 from baton.worker.costs import CostMetrics
 from baton.worker.drain import drain
 from baton.worker.loop import EngineLoop, QueueLimits
@@ -139,6 +140,7 @@ class _Worker:
         self._engine = EngineLoop(
             build,
             limits=QueueLimits(settings.queue_requests_max, settings.queue_tokens_max),
+            constrain=Constraints(plan.model, vocab_size=plan.config.vocab_size).of,
             observe=self._observe,
             broken=self._broken,
             progress=vitals.progress,

@@ -19,8 +19,10 @@ from baton.common.errors import (
 )
 from baton.common.logs import get_log
 from baton.engine.batch import KvStore
+from baton.engine.constraint import Constraint
 from baton.engine.messages import Cancel, Command, Event, Release, Submit, Tokens
 from baton.engine.params import FinishReason
+from baton.worker.doorway import Doorway
 from baton.worker.progress import StepProgress
 from baton.worker.turns import Broken, EngineApi, EngineThread, Handover, Loaded, Refused, Turn
 
@@ -51,13 +53,15 @@ class _Live:
 
 
 class EngineLoop:
-    """Lives on one event loop. `observe` sees every turn, `broken` the engine's end."""
+    """Lives on one event loop. `constrain` reads a grammar, and may block; `observe` sees every
+    turn, `broken` the engine's end."""
 
     def __init__(
         self,
         build: Callable[[], EngineApi],
         *,
         limits: QueueLimits,
+        constrain: Callable[[str], Constraint],
         observe: Callable[[Turn], None],
         broken: Callable[[Exception], None],
         progress: StepProgress | None = None,
@@ -74,6 +78,7 @@ class EngineLoop:
         self._loaded: asyncio.Future[KvStore] = self._loop.create_future()
         self._error: Exception | None = None
         self._thread = EngineThread(build, self._hand_over, progress or StepProgress())
+        self._doorway = Doorway(constrain, self._thread.post, self._refuse)
         self._log = get_log(__name__)
 
     async def start(self) -> None:
@@ -115,20 +120,20 @@ class EngineLoop:
         self._admit(tokens)
         self._live[command.request_id] = _Live(subscriber, tokens)
         self._idle.clear()
-        self._thread.post(command)
+        self._doorway.send(command)
 
     def post(self, command: Command) -> None:
         """Tell the engine about a live request. Ids it does not know are its to ignore."""
         if isinstance(command, Release):  # the one command after which no event comes
             self._forget(command.request_id)
-        self._thread.post(command)
+        self._doorway.send(command)
 
     def give_up(self, error: BatonError) -> None:
         """End every live request with `error`, whether or not the engine still listens."""
         ended = list(self._live)
         self._sort([Refused(request_id, error) for request_id in ended])
         for request_id in ended:
-            self._thread.post(Cancel(request_id, FinishReason.CANCELLED))
+            self._doorway.send(Cancel(request_id, FinishReason.CANCELLED))
 
     def fail(self, error: Exception) -> None:
         """The engine is of no further use: requests move, and `broken` hears why, once."""
@@ -166,6 +171,9 @@ class EngineLoop:
             self._leave_queue(live)
         if not self._live:
             self._idle.set()
+
+    def _refuse(self, request_id: str, error: BatonError) -> None:
+        self._sort([Refused(request_id, error)])
 
     def _hand_over(self, handover: Handover) -> bool:
         """Called on the engine's thread."""

@@ -1,0 +1,81 @@
+"""Grammars as text, out of what clients write: JSON schemas, expressions, choices, rules.
+
+Writes the language that `model.grammar` reads. Knows no vocabulary and checks no grammar; knows no
+requests.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from llguidance import LLMatcher, grammar_from
+
+from baton.common.errors import InvalidRequest
+
+JsonSchema = Mapping[str, object]
+
+ANY_OBJECT: JsonSchema = {"type": "object"}
+
+SPACE = r"\n? {0,16}"
+"""What may stand between JSON's tokens: compact, spaced and indented text alike, but only so much:
+small models fill their answer with white space where they may."""
+
+RULES_CHARS_MAX = 1 << 14
+"""Of rules a client writes himself: a chain of some thousand terminals, each made of the next one,
+takes half a second to be refused, one of two thousand nine."""
+
+PATTERN_CHARS_MAX = 1 << 12
+"""Of one regular expression, whose parts are looked at for one another: 2,000 of them take 15 ms of
+a step at worst, 30,000 ten seconds."""
+
+
+def schema_grammar(schema: JsonSchema, *, strict: bool) -> str:
+    """JSON that follows a schema. Where not `strict`, keywords that nobody here can hold an output
+    to are passed over; else they make the grammar one that cannot be followed. Raises
+    InvalidRequest for expressions that would take too long."""
+    require_short_patterns(schema)
+    how = {"whitespace_pattern": SPACE, "lenient": not strict}
+    return LLMatcher.grammar_from_json_schema(dict(schema), overrides=how)  # type: ignore[arg-type]
+
+
+def require_short_patterns(schema: JsonSchema) -> None:
+    """Raises InvalidRequest for a regular expression anywhere in a schema that is too long."""
+    pending: list[object] = [schema]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Mapping):
+            _require_short(part.get("pattern"))
+            for pattern in _keys(part.get("patternProperties")):
+                _require_short(pattern)
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
+
+
+def _keys(part: object) -> Iterable[object]:
+    return part if isinstance(part, Mapping) else ()
+
+
+def _require_short(pattern: object) -> None:
+    if isinstance(pattern, str) and len(pattern) > PATTERN_CHARS_MAX:
+        raise InvalidRequest(f"a pattern has more than {PATTERN_CHARS_MAX} characters")
+
+
+def regex_grammar(pattern: str) -> str:
+    """Raises InvalidRequest for an expression that would take too long."""
+    _require_short(pattern)
+    return LLMatcher.grammar_from_regex(pattern)
+
+
+def choice_grammar(choices: Sequence[str]) -> str:
+    """One of some texts."""
+    return "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in choices)
+
+
+def rules_grammar(rules: str) -> str:
+    """Rules in Lark's language, or in llama.cpp's (GBNF). Raises InvalidRequest for neither."""
+    if len(rules) > RULES_CHARS_MAX:
+        raise InvalidRequest(f"the grammar has more than {RULES_CHARS_MAX} characters")
+    try:
+        return grammar_from("grammar", rules)
+    except ValueError as error:
+        raise InvalidRequest("the grammar is neither Lark's nor GBNF") from error
