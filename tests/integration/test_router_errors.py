@@ -14,6 +14,7 @@ from support.router_process import RunningRouter, running_router
 CHAT = "/v1/chat/completions"
 USER: Any = [{"role": "user", "content": "hi"}]
 ERROR_BYTES_MAX = 2_000
+STRANGE_SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "strin"}}}
 
 
 @pytest.fixture
@@ -86,10 +87,14 @@ async def test_a_body_that_is_no_request_is_a_400(
         pytest.param({"logit_bias": {"foo": 1}}, "logit_bias", id="logit-bias-key"),
         pytest.param({"seed": 10**30}, "seed", id="seed-beyond-64-bits"),
         pytest.param({"stream_options": {"include_usage": True}}, "stream_options", id="stream"),
-        pytest.param({"tools": [{"type": "function"}]}, "tools", id="tools"),
-        pytest.param({"response_format": {"type": "json_object"}}, "response_format", id="json"),
+        pytest.param({"tools": [{"type": "function"}]}, "tools[0].function", id="tools"),
+        pytest.param({"response_format": {"type": "xml"}}, "response_format.type", id="format"),
+        pytest.param({"response_format": STRANGE_SCHEMA}, "response_format", id="schema"),
         pytest.param({"guided_regex": "a+"}, "guided_regex", id="guided"),
-        pytest.param({"structured_outputs": {"regex": "a"}}, "structured_outputs", id="structured"),
+        pytest.param({"structured_outputs": {"regex": "("}}, "structured_outputs", id="regex"),
+        pytest.param(
+            {"response_format": {"type": "json_object"}, "min_tokens": 5}, "min_tokens", id="form"
+        ),
         pytest.param(
             {"messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role", id="role"
         ),

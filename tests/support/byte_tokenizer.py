@@ -34,10 +34,13 @@ class ByteTokenizer:
 class LineTemplate:
     """`role: content` a line, then `assistant: `."""
 
+    source = ""
+
     def render(
         self,
         messages: Sequence[Mapping[str, object]],
         *,
+        tools: Sequence[Mapping[str, object]] | None = None,
         variables: Mapping[str, object] | None = None,
     ) -> str:
         lines = [f"{message['role']}: {message['content']}\n" for message in messages]

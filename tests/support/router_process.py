@@ -13,6 +13,7 @@ from baton.common.clock import SystemClock
 from baton.router.app import create_router
 from baton.router.discovery import ServiceFeed
 from baton.router.settings import RouterSettings
+from baton.router.text import TextModel
 from baton.router.traffic import Traffic
 
 from support.byte_tokenizer import byte_model
@@ -41,6 +42,7 @@ async def running_router(
     *,
     wait: bool = True,
     services: ServiceFeed | None = None,
+    model: TextModel | None = None,
     **changes: object,
 ) -> AsyncIterator[RunningRouter]:
     """A router over these workers; with `wait`, once it hears all of them."""
@@ -55,7 +57,7 @@ async def running_router(
     )
     traffic = Traffic()
     made = create_router(
-        settings, byte_model(), clock=SystemClock(), traffic=traffic, services=services
+        settings, model or byte_model(), clock=SystemClock(), traffic=traffic, services=services
     )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]

@@ -14,7 +14,9 @@ from baton.router.openai.logprobs import LOGPROB_MIN, CompletionLists, chat_entr
 from baton.router.openai.plan import Choice, Plan
 from baton.router.openai.prompts import Prompt
 from baton.router.openai.responses import Head, Usage
+from baton.router.openai.tool_syntax import HERMES
 from support.byte_tokenizer import BOS, ByteTokenizer, byte_model
+from support.tool_requests import calling
 
 HEAD = Head("id-1", 1_700_000_000, 'bytes "quoted"')
 CHOICE = Choice(0, Prompt((1, 2), "ab"), True, SamplingParams(max_tokens=4), TextOptions(), False)
@@ -54,6 +56,39 @@ def test_chat_chunks() -> None:
         chunk(delta={}, finish_reason="stop"),
     ]
     assert events(stream.closing(Usage(2, 1))) == ["[DONE]"]
+
+
+def test_chunks_of_an_answer_that_calls_tools() -> None:
+    plan = replace(PLAN, calling=calling(HERMES))
+    stream = chunks.chat_chunks(plan, HEAD, byte_model())
+    assert events(stream.piece(Piece(0, "Hm.", ()))) == [chunk(delta={"content": "Hm."})]
+    # White space that a call may follow, and a call's own frame, are told as tokens without text.
+    assert events(stream.piece(Piece(0, "\n<tool_call>", (TokenSample(1),)))) == [
+        chunk(delta={"content": ""})
+    ]
+    begun, argued = events(stream.piece(Piece(0, '\n{"name": "clock", "arguments": {', ())))
+    (call,) = begun["choices"][0]["delta"].pop("tool_calls")
+    assert call.pop("id").startswith("call_")
+    function = {"name": "clock", "arguments": ""}
+    assert call == {"index": 0, "type": "function", "function": function}
+    assert begun == chunk(delta={})
+    more = {"index": 0, "function": {"arguments": "{"}}
+    assert argued == chunk(delta={"tool_calls": [more]})
+    last, end = events(stream.piece(Piece(0, "}}\n</tool_call>", (TokenSample(2),), STOP)))
+    assert last["choices"][0]["delta"]["tool_calls"][0]["function"] == {"arguments": "}"}
+    assert end == chunk(delta={}, finish_reason="tool_calls")
+
+
+def test_logprobs_of_a_call_come_once_with_each_piece() -> None:
+    plan = replace(PLAN, calling=calling(HERMES), logprobs=0)
+    stream = chunks.chat_chunks(plan, HEAD, byte_model())
+    text = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
+    told = events(stream.piece(Piece(0, text, (TokenSample(65, -0.5),))))
+    told += events(stream.piece(Piece(0, "", (TokenSample(66, -0.5),), STOP)))
+    logprobs = [event["choices"][0]["logprobs"] for event in told]
+    tokens = [[entry["token"] for entry in entries["content"]] for entries in logprobs if entries]
+    assert tokens == [["A"], ["B"]]
+    assert told[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_usage_has_a_chunk_of_its_own_and_is_null_in_the_others() -> None:

@@ -19,7 +19,13 @@ def completion(**fields: object) -> CompletionRequest:
 
 def sampling(**fields: object) -> SamplingParams:
     return params.sampling_params(
-        chat(**fields), max_tokens=10, seed=1, vocab_size=50, logprobs=None, prompt_logprobs=None
+        chat(**fields),
+        max_tokens=10,
+        seed=1,
+        vocab_size=50,
+        logprobs=None,
+        prompt_logprobs=None,
+        grammar=None,
     )
 
 

@@ -38,6 +38,7 @@ class ChatTemplate:
         """Raises ModelFileError for a template that is no jinja."""
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._template = None if template is None else _compiled(template, now)
+        self.source = template or ""  # jinja
 
     @property
     def available(self) -> bool:

@@ -26,14 +26,19 @@ class Tokenizer(Protocol):
 
 
 class ChatRenderer(Protocol):
+    @property
+    def source(self) -> str:
+        """The template's own text; empty where there is none."""
+
     def render(
         self,
         messages: Sequence[Mapping[str, object]],
         *,
+        tools: Sequence[Mapping[str, object]] | None = None,
         variables: Mapping[str, object] | None = None,
     ) -> str:
-        """The prompt of a conversation, up to where the assistant speaks next. `variables`: the
-        request's own for the template. Raises InvalidRequest."""
+        """The prompt of a conversation, up to where the assistant speaks next. `tools`: as OpenAI
+        describes them; `variables`: the request's own for the template. Raises InvalidRequest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import chat_entries
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Head, Usage, completion_lists, echo_text
+from baton.router.openai.tool_answer import delta_of, reason_of
+from baton.router.openai.tool_syntax import Calling
+from baton.router.openai.tool_text import CallReader
 from baton.router.text import TextModel
 
 DONE = b"data: [DONE]\n\n"
@@ -88,6 +91,51 @@ class ChatChunks:
 
     def closing(self, usage: Usage) -> bytes:
         return self._frame.closing(usage)
+
+
+class CallingChunks(ChatChunks):
+    """`chat.completion.chunk` events of answers that may call tools."""
+
+    def __init__(self, plan: Plan, calling: Calling, head: Head, model: TextModel) -> None:
+        super().__init__(plan, head, model)
+        self._readers = [
+            CallReader(calling, answer_id=head.id, choice=choice.index) for choice in plan.choices
+        ]
+
+    def piece(self, piece: Piece) -> bytes:
+        reader = self._readers[piece.index]
+        events = reader.feed(piece.text)
+        if piece.finish is not None:
+            events += reader.finish()
+        deltas = [delta_of(event) for event in events]
+        logprobs: dict[str, Any] | None = None
+        if self._logprobs and piece.samples:
+            logprobs = {"content": chat_entries(piece.samples, self._tokenizer), "refusal": None}
+        if not deltas and piece.samples and (logprobs or piece.finish is None):
+            deltas = [{"content": ""}]
+        told = [
+            self._event(piece.index, delta, logprobs if number == 0 else None, None)
+            for number, delta in enumerate(deltas)
+        ]
+        if piece.finish is not None:
+            told.append(self._event(piece.index, {}, None, reason_of(piece.finish, reader)))
+        return b"".join(told)
+
+    def _event(
+        self, index: int, delta: dict[str, Any], logprobs: object, reason: str | None
+    ) -> bytes:
+        said = b'"delta":%b,"logprobs":%b,"finish_reason":%b'
+        return (
+            self._starts[index]
+            + said % (_json(delta), _json(logprobs), _json(reason))
+            + self._frame.tail
+        )
+
+
+def chat_chunks(plan: Plan, head: Head, model: TextModel) -> Chunks:
+    if plan.calling is None:
+        return ChatChunks(plan, head, model)
+    return CallingChunks(plan, plan.calling, head, model)
 
 
 class CompletionChunks:

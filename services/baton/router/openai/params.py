@@ -85,7 +85,10 @@ def sampling_params(
     vocab_size: int,
     logprobs: int | None,
     prompt_logprobs: int | None,
+    grammar: str | None,
 ) -> SamplingParams:
+    if grammar is not None:
+        _refuse_beside_grammar(request)
     top_k = _within("top_k", request.top_k, -1, INT64_MAX, default=0)
     return SamplingParams(
         max_tokens=max_tokens,
@@ -109,7 +112,20 @@ def sampling_params(
         ignore_eos=bool(request.ignore_eos),
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
+        grammar=grammar,
     )
+
+
+def _refuse_beside_grammar(request: Generation) -> None:
+    """Where the grammar ends, only the end may follow: nothing could be said until `min_tokens`,
+    and nothing after an end that is ignored."""
+    for name in ("min_tokens", "ignore_eos"):
+        if getattr(request, name):
+            message = (
+                f"'{name}' cannot be honoured beside 'response_format', 'structured_outputs' or "
+                "'tools'."
+            )
+            raise InvalidRequest(message, param=name)
 
 
 def text_options(request: Generation) -> TextOptions:

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 from baton.common.errors import InvalidRequest
 from baton.engine.params import SamplingParams
+from baton.model.grammar_text import require_short_patterns
 from baton.router.detokenize import TextOptions
 from baton.router.openai import params
 from baton.router.openai.prompts import Prompt, chat_prompt, completion_prompts
 from baton.router.openai.schemas import ChatRequest, CompletionRequest
+from baton.router.openai.structured import Form, asked_form, naming, require_followable
+from baton.router.openai.tool_grammar import JsonText, tool_grammar
+from baton.router.openai.tool_syntax import Calling, syntax_of
+from baton.router.openai.tools import tool_use
 from baton.router.text import TextModel
 
 CHOICES_TOTAL_MAX = 1_024
@@ -39,6 +44,7 @@ class Plan:
     logprobs: int | None
     echo: bool
     cache_salt: bytes
+    calling: Calling | None = None  # where the answers may call tools
 
     @property
     def prompt_tokens(self) -> int:
@@ -56,10 +62,15 @@ async def plan_chat(
     usage = params.include_usage(request)
     salt = params.cache_salt(request)
     seed = params.given_seed(request)
+    form, use, syntax = asked_form(request), tool_use(request), syntax_of(model.chat.source)
+    calling = None if use is None else Calling(syntax, use)
+    grammar = await (_grammar(form) if calling is None else _calling_grammar(calling, form))
     prompt = await chat_prompt(
         request.messages,
         request.chat_template_kwargs,
         model,
+        functions=() if use is None else use.functions,
+        syntax=syntax,
         context_length_max=context_length_max,
     )
     max_tokens = params.chat_max_tokens(
@@ -78,13 +89,22 @@ async def plan_chat(
                 vocab_size=model.vocab_size,
                 logprobs=logprobs,
                 prompt_logprobs=None,
+                grammar=grammar,
             ),
             text=text,
             discard=False,
         )
         for index in range(count)
     )
-    return Plan(choices, bool(request.stream), usage, logprobs, echo=False, cache_salt=salt)
+    return Plan(
+        choices,
+        bool(request.stream),
+        usage,
+        logprobs,
+        echo=False,
+        cache_salt=salt,
+        calling=calling,
+    )
 
 
 async def plan_completion(
@@ -101,6 +121,7 @@ async def plan_completion(
     salt = params.cache_salt(request)
     seed = params.given_seed(request)
     params.text_options(request)
+    grammar = await _grammar(asked_form(request))
     prompts = await completion_prompts(request.prompt, model, context_length_max=context_length_max)
     if len(prompts) * count > CHOICES_TOTAL_MAX:
         message = f"Prompts times 'n' may be at most {CHOICES_TOTAL_MAX}."
@@ -118,6 +139,7 @@ async def plan_completion(
                 j=j,
                 seed=params.choice_seed(base, j),
                 context_length_max=context_length_max,
+                grammar=grammar,
             )
             choices.append(choice)
     return Plan(
@@ -134,6 +156,7 @@ def _completion_choice(
     j: int,
     seed: int,
     context_length_max: int,
+    grammar: str | None,
 ) -> Choice:
     max_tokens = params.completion_max_tokens(
         request, prompt_tokens=len(prompt.token_ids), context_length_max=context_length_max
@@ -146,6 +169,7 @@ def _completion_choice(
         vocab_size=model.vocab_size,
         logprobs=logprobs,
         prompt_logprobs=logprobs if request.echo else None,
+        grammar=grammar,
     )
     return Choice(
         index=index,
@@ -155,3 +179,27 @@ def _completion_choice(
         text=params.text_options(request),
         discard=max_tokens == 0,
     )
+
+
+async def _grammar(form: Form | None) -> str | None:
+    """Raises InvalidRequest for a form that no worker can hold an answer to."""
+    if form is None:
+        return None
+    await require_followable(form.grammar, param=form.param)
+    return form.grammar
+
+
+async def _calling_grammar(calling: Calling, form: Form | None) -> str:
+    """Raises InvalidRequest."""
+    text = None
+    if form is not None:
+        if form.schema is None:
+            message = f"'{form.param}' may only ask for JSON where there are 'tools'."
+            raise InvalidRequest(message, param=form.param)
+        text = JsonText(form.schema, form.strict)
+    with naming("tools"):
+        for function in calling.use.allowed:
+            require_short_patterns(function.parameters)
+    grammar = tool_grammar(calling, text)
+    await require_followable(grammar, param="tools")
+    return grammar

@@ -7,22 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from baton.common.errors import BatonError, InvalidRequest
-from baton.router.openai.schemas import ContentPart, Message
+from baton.router.openai.conversation import conversation
+from baton.router.openai.schemas import Message
+from baton.router.openai.tool_syntax import Syntax
+from baton.router.openai.tool_words import in_words
+from baton.router.openai.tools import Function
 from baton.router.text import TextModel
-
-MESSAGES_MAX = 4_096
-"""A conversation has hundreds at most; a longer list is cheap to refuse and dear to template."""
 
 PROMPTS_MAX = 1_024
 """Prompts in one completions request; evaluation harnesses send some dozens."""
-
-# Each role as chat templates know it. OpenAI calls the system role of newer models "developer".
-_TEMPLATE_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +29,18 @@ async def chat_prompt(
     variables: Mapping[str, object] | None,
     model: TextModel,
     *,
+    functions: Sequence[Function],
+    syntax: Syntax,
     context_length_max: int,
 ) -> Prompt:
     """The conversation in the model's own template, up to where the assistant speaks. `variables`
-    are the request's own for the template."""
-    if not 0 < len(messages) <= MESSAGES_MAX:
-        message = f"'messages' must have 1 to {MESSAGES_MAX} entries, not {len(messages)}."
-        raise InvalidRequest(message, param="messages")
-    plain = [_plain(index, message) for index, message in enumerate(messages)]
-    text = model.chat.render(plain, variables=variables)
+    are the request's own for the template; `functions` those that the model is told of."""
+    told = conversation(messages)
+    if syntax.in_template:
+        tools = [function.definition for function in functions] or None
+        text = model.chat.render(told, tools=tools, variables=variables)
+    else:
+        text = model.chat.render(in_words(told, functions), variables=variables)
     token_ids = await _tokenized(
         text, model, context_length_max, special_texts=True, param="messages"
     )
@@ -110,30 +106,3 @@ def _not_empty(token_ids: tuple[int, ...], param: str) -> tuple[int, ...]:
     if not token_ids:
         raise InvalidRequest(f"'{param}' must not be empty.", param=param)
     return token_ids
-
-
-def _plain(index: int, message: Message) -> dict[str, object]:
-    """A message with its content as one text."""
-    where = f"messages[{index}]"
-    if message.role not in _TEMPLATE_ROLES:
-        known = ", ".join(_TEMPLATE_ROLES)
-        raise InvalidRequest(f"'{where}.role' must be one of {known}.", param=f"{where}.role")
-    if message.tool_calls:
-        raise InvalidRequest(
-            f"'{where}.tool_calls' is not supported by this server.", param=f"{where}.tool_calls"
-        )
-    if message.content is None:
-        raise InvalidRequest(f"'{where}.content' must be given.", param=f"{where}.content")
-    role = _TEMPLATE_ROLES[message.role]
-    if isinstance(message.content, str):
-        return {"role": role, "content": message.content}
-    parts = [_part_text(part, f"{where}.content[{i}]") for i, part in enumerate(message.content)]
-    return {"role": role, "content": "".join(parts)}
-
-
-def _part_text(part: ContentPart, where: str) -> str:
-    if part.type != "text" or part.text is None:
-        raise InvalidRequest(
-            f"'{where}' must be a text part; others are not supported.", param=where
-        )
-    return part.text

@@ -11,6 +11,8 @@ from baton.engine.params import FinishReason, TokenSample
 from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import CompletionLists, chat_entries
 from baton.router.openai.plan import Choice, Plan
+from baton.router.openai.tool_answer import message_of, reason_of
+from baton.router.openai.tool_text import CallReader
 from baton.router.text import TextModel
 
 
@@ -75,15 +77,25 @@ def chat_completion(
     choices = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": "".join(whole.texts), "refusal": None},
+            **_spoken(plan, head, index, whole),
             "logprobs": None
             if plan.logprobs is None
             else {"content": chat_entries(whole.samples, model.tokenizer), "refusal": None},
-            "finish_reason": whole.finish_reason,
         }
         for index, whole in enumerate(_gathered(plan, pieces))
     ]
     return _body("chat.completion", head, choices, usage)
+
+
+def _spoken(plan: Plan, head: Head, index: int, whole: _Whole) -> dict[str, Any]:
+    """The message of a choice and why it ended."""
+    text = "".join(whole.texts)
+    message = {"role": "assistant", "content": text, "refusal": None}
+    if plan.calling is None:
+        return {"message": message, "finish_reason": whole.finish_reason}
+    reader = CallReader(plan.calling, answer_id=head.id, choice=index)
+    message |= message_of([*reader.feed(text), *reader.finish()])
+    return {"message": message, "finish_reason": reason_of(whole.finish, reader)}
 
 
 def text_completion(

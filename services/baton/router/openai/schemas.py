@@ -21,10 +21,78 @@ class ContentPart(msgspec.Struct):
     text: str | None = None
 
 
+class FunctionCall(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct):
+    function: FunctionCall
+    type: str = "function"
+    id: str | None = None
+
+
 class Message(msgspec.Struct):
     role: str
     content: str | list[ContentPart] | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class FunctionDefinition(msgspec.Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct):
+    type: str
+    function: FunctionDefinition | None = None
+
+
+class FunctionName(msgspec.Struct):
+    name: str
+
+
+class NamedTool(msgspec.Struct):
+    type: str
+    function: FunctionName | None = None
+
+
+class AllowedTools(msgspec.Struct):
+    mode: str
+    tools: list[NamedTool]
+
+
+class ToolChoice(msgspec.Struct):
+    type: str
+    function: FunctionName | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct):
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct):
+    """OpenAI's way to ask for JSON."""
+
+    type: str
+    json_schema: JsonSchemaFormat | None = None
+
+
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+    """vLLM's way to ask for a form. What it has besides would change the answer."""
+
+    json: dict[str, Any] | str | None = None
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
 
 
 class Generation(msgspec.Struct, kw_only=True):
@@ -52,13 +120,11 @@ class Generation(msgspec.Struct, kw_only=True):
     skip_special_tokens: bool | None = None
     ignore_eos: bool | None = None
     cache_salt: str | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     # Known but not honoured; see _NEUTRAL.
-    tools: Any = None
-    tool_choice: Any = None
     functions: Any = None
     function_call: Any = None
-    response_format: Any = None
-    structured_outputs: Any = None
     guided_json: Any = None
     guided_regex: Any = None
     guided_choice: Any = None
@@ -83,22 +149,24 @@ class ChatRequest(Generation, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(Generation, kw_only=True):
     prompt: str | list[str | int | list[int]]
     echo: bool | None = None
     logprobs: int | None = None
+    # Known but not honoured; see _CHAT_ONLY.
+    tools: Any = None
+    tool_choice: Any = None
 
 
 # The values, besides null, that ask for nothing.
 _NEUTRAL: dict[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "structured_outputs": ({},),
     "guided_json": (),
     "guided_regex": (),
     "guided_choice": (),
@@ -116,6 +184,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "continue_final_message": (False,),
     "add_generation_prompt": (True,),
 }
+_CHAT_ONLY: dict[str, tuple[object, ...]] = {"tools": ([],), "tool_choice": ("none", "auto")}
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
@@ -132,7 +201,8 @@ def parse_body(kind: type[RequestT], body: bytes) -> RequestT:
         raise InvalidRequest("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from None
-    for name, neutral in _NEUTRAL.items():
+    refused = _NEUTRAL if kind is ChatRequest else _NEUTRAL | _CHAT_ONLY
+    for name, neutral in refused.items():
         value = getattr(request, name)
         if value is not None and value not in neutral:
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name)

@@ -41,7 +41,7 @@ class _Style:
     chunks: Callable[[Plan, Head, TextModel], chunks.Chunks]
 
 
-_CHAT = _Style("chatcmpl-", responses.chat_completion, chunks.ChatChunks)
+_CHAT = _Style("chatcmpl-", responses.chat_completion, chunks.chat_chunks)
 _COMPLETION = _Style("cmpl-", responses.text_completion, chunks.CompletionChunks)
 
 

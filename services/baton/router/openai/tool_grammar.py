@@ -1,0 +1,117 @@
+"""The grammar of an answer that may call tools: every call is whole, is allowed, and follows its
+function's schema.
+
+Pure. Writes the language that `model.grammar` reads; knows no tokens. The frame of a call is in
+pieces no longer than JSON's own: where an answer may be JSON of another kind instead, the reader
+goes on with the longest piece that fits, and does not turn back.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from baton.router.openai.tool_syntax import Calling, Syntax
+from baton.router.openai.tools import Function
+
+# As json.dumps spaces it, which is how templates show calls to models. Small models that may put
+# white space anywhere put little else.
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+CALLS_MAX = 32
+"""Of one answer: more than agents ask for at once. Small models that may call once more do."""
+
+# Keywords that can bring in properties which the schema itself does not list.
+_COMPOSING = {
+    "$ref",
+    "$dynamicRef",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "if",
+    "oneOf",
+    "patternProperties",
+    "unevaluatedProperties",
+}
+
+_WORDS = {"title", "description"}
+_VALUES = {"const", "enum", "default", "examples"}  # not schemas, whatever they look like
+
+
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """What an answer that calls nothing must be, where it may not be any text."""
+
+    schema: Mapping[str, Any]
+    strict: bool  # to every word
+
+
+def tool_grammar(calling: Calling, text: JsonText | None) -> str:
+    """A grammar that may still be refused: for a schema, or for its size."""
+    allowed = calling.use.allowed
+    names = [f"call_{index}" for index in range(len(allowed))]
+    calls = [
+        f"{name}: {_call(calling.syntax, function)}"
+        for name, function in zip(names, allowed, strict=True)
+    ]
+    rules = ["%llguidance {}", *_answer(calling, text), f"call: {' | '.join(names)}", *calls]
+    return "\n".join(rules) + "\n"
+
+
+def _answer(calling: Calling, text: JsonText | None) -> list[str]:
+    """Rules for text and triggers; `call` is what stands behind a trigger."""
+    syntax, use = calling.syntax, calling.use
+    trigger = f"{_quoted(syntax.trigger)} " if syntax.opening else ""
+    several = use.parallel and syntax.accompanied
+    more = f' ("\\n" {trigger}call){{0,{CALLS_MAX - 1}}}' if several else ""
+    if use.required:
+        return [f"start: {trigger}call{more}"]
+    if text is not None:
+        json_text = f"text: {_json(text.schema, strict=text.strict)}"
+        return [f"start: {trigger}call{more} | text", json_text]
+    if syntax.accompanied:
+        # Lazy: text ends where the first trigger in it does.
+        lead = f"lead[lazy]: TEXT {trigger}"
+        return [f"start: lead call{more} | TEXT", lead, r"TEXT: /(.|\n)*/"]
+    return ["start: call | TEXT", r"TEXT: /\s*([^{\s](.|\n)*)?/"]
+
+
+def _call(syntax: Syntax, function: Function) -> str:
+    key = f'"{syntax.arguments_key}"'
+    frame = ["{", '"name"', ": ", f'"{function.name}"', ", ", key, ": "]
+    if syntax.opening:
+        frame.insert(0, syntax.opening.removeprefix(syntax.trigger))
+    arguments = _json(_arguments(function), strict=function.strict)
+    return f"{' '.join(map(_quoted, frame))} {arguments} {_quoted(syntax.tail)}"
+
+
+def _arguments(function: Function) -> dict[str, Any]:
+    """The function's schema, which JSON Schema leaves open to any other property: a function that
+    lists its arguments takes no others."""
+    keywords = function.parameters.keys()
+    lists = "properties" in keywords and not _COMPOSING & keywords
+    closed = {"additionalProperties": False} if lists else {}
+    return {**_unexplained(function.parameters), "type": "object", **closed}
+
+
+def _unexplained(schema: Any) -> Any:
+    """Without words for people, which are most of many schemas and count towards the size."""
+    if isinstance(schema, list):
+        return [_unexplained(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key in _VALUES else _unexplained(value)
+        for key, value in schema.items()
+        if not (key in _WORDS and isinstance(value, str))
+    }
+
+
+def _json(schema: Mapping[str, Any], *, strict: bool) -> str:
+    """Where not `strict`, keywords that the grammar's reader does not know are passed over."""
+    options = {**_SPACING, "lenient": not strict}
+    return "%json " + json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)
