@@ -15,7 +15,8 @@ from baton.model.grammar_text import (
 from baton.router.openai.schemas import ChatRequest, parse_body
 from baton.router.openai.structured import CHOICES_MAX, asked_form, require_followable
 
-SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+OPEN = {"type": "object", "properties": {"a": {"type": "integer"}}}
+SCHEMA = {**OPEN, "additionalProperties": False}
 LOOSE = {"type": "array", "uniqueItems": True}  # a keyword that nobody can hold an output to
 
 
@@ -126,6 +127,10 @@ def test_what_makes_no_sense_is_named(fields: dict[str, object], param: str) -> 
         grammar(**fields)
     assert refused.value.param == param
     assert len(refused.value.message) < 300
+
+
+def test_an_object_takes_no_properties_that_its_schema_does_not_list() -> None:
+    assert grammar(response_format=json_schema(OPEN)) == schema_grammar(SCHEMA, strict=False)
 
 
 async def test_keywords_that_nobody_checks_are_refused_where_the_client_is_strict() -> None:

@@ -41,10 +41,9 @@ def function(parameters: object, **fields: object) -> list[Any]:
         pytest.param("<tool_cal", id="almost-a-tag"),
         pytest.param(PARIS, id="call"),
         pytest.param(f"I look.\n\n{PARIS}", id="text-and-call"),
-        pytest.param(f"{CLOCK}\n{CLOCK}\n{TRAP}", id="calls"),
     ],
 )
-def test_auto_is_text_then_calls(syntax: Any, text: str) -> None:
+def test_auto_is_text_then_a_call(syntax: Any, text: str) -> None:
     assert follows(grammar(syntax), text)
 
 
@@ -68,6 +67,13 @@ def test_auto_is_text_then_calls(syntax: Any, text: str) -> None:
 )
 def test_auto_is_nothing_else(text: str) -> None:
     assert not follows(grammar(), text)
+
+
+@pytest.mark.parametrize(("syntax", "several"), [(HERMES, True), (IN_WORDS, False)])
+def test_only_a_model_that_knows_calls_makes_several(syntax: Any, several: bool) -> None:
+    for choice in ("auto", "required"):
+        calls = f"{CLOCK}\n{CLOCK}\n{TRAP}"
+        assert follows(grammar(syntax, tool_choice=choice), calls) is several
 
 
 def test_a_call_begun_must_be_made() -> None:

@@ -19,6 +19,7 @@ from baton.model.grammar_text import (
     rules_grammar,
     schema_grammar,
 )
+from baton.router.openai.closing import closed
 from baton.router.openai.nesting import DEPTH_MAX, too_deep
 from baton.router.openai.schemas import Generation, ResponseFormat, StructuredOutputs
 
@@ -104,8 +105,9 @@ def _json(param: str, schema: Mapping[str, object], *, strict: bool) -> Form:
     if too_deep(schema):
         message = f"The schema of '{param}' may have at most {DEPTH_MAX} levels."
         raise InvalidRequest(message, param=param)
+    followed = closed(schema)
     with naming(param):
-        return Form(param, schema_grammar(schema, strict=strict), schema, strict)
+        return Form(param, schema_grammar(followed, strict=strict), followed, strict)
 
 
 def _schema(given: dict[str, object] | str) -> Mapping[str, object]:

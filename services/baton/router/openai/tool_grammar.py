@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from baton.router.openai.closing import closed
 from baton.router.openai.tool_syntax import Calling, Syntax
 from baton.router.openai.tools import Function
 
@@ -19,20 +20,7 @@ from baton.router.openai.tools import Function
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 CALLS_MAX = 32
-"""Of one answer: more than agents ask for at once. Small models that may call once more do."""
-
-# Keywords that can bring in properties which the schema itself does not list.
-_COMPOSING = {
-    "$ref",
-    "$dynamicRef",
-    "additionalProperties",
-    "allOf",
-    "anyOf",
-    "if",
-    "oneOf",
-    "patternProperties",
-    "unevaluatedProperties",
-}
+"""Of one answer: more than agents ask for at once."""
 
 _WORDS = {"title", "description"}
 _VALUES = {"const", "enum", "default", "examples"}  # not schemas, whatever they look like
@@ -62,7 +50,7 @@ def _answer(calling: Calling, text: JsonText | None) -> list[str]:
     """Rules for text and triggers; `call` is what stands behind a trigger."""
     syntax, use = calling.syntax, calling.use
     trigger = f"{_quoted(syntax.trigger)} " if syntax.opening else ""
-    several = use.parallel and syntax.accompanied
+    several = use.parallel and syntax.several
     more = f' ("\\n" {trigger}call){{0,{CALLS_MAX - 1}}}' if several else ""
     if use.required:
         return [f"start: {trigger}call{more}"]
@@ -81,17 +69,9 @@ def _call(syntax: Syntax, function: Function) -> str:
     frame = ["{", '"name"', ": ", f'"{function.name}"', ", ", key, ": "]
     if syntax.opening:
         frame.insert(0, syntax.opening.removeprefix(syntax.trigger))
-    arguments = _json(_arguments(function), strict=function.strict)
-    return f"{' '.join(map(_quoted, frame))} {arguments} {_quoted(syntax.tail)}"
-
-
-def _arguments(function: Function) -> dict[str, Any]:
-    """The function's schema, which JSON Schema leaves open to any other property: a function that
-    lists its arguments takes no others."""
-    keywords = function.parameters.keys()
-    lists = "properties" in keywords and not _COMPOSING & keywords
-    closed = {"additionalProperties": False} if lists else {}
-    return {**_unexplained(function.parameters), "type": "object", **closed}
+    arguments = {**_unexplained(closed(function.parameters)), "type": "object"}
+    parameters = _json(arguments, strict=function.strict)
+    return f"{' '.join(map(_quoted, frame))} {parameters} {_quoted(syntax.tail)}"
 
 
 def _unexplained(schema: Any) -> Any:

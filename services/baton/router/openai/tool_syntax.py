@@ -19,7 +19,8 @@ class Syntax:
     opening: str
     arguments_key: str
     closing: str
-    accompanied: bool  # text may stand before a call and calls behind it, each on a line of its own
+    accompanied: bool  # text may stand before a call
+    several: bool  # calls may stand behind it, each on a line of its own
     in_template: bool  # the chat template itself tells of tools, calls and results
 
     @property
@@ -39,16 +40,25 @@ class Syntax:
         return self.head(name) + json.dumps(arguments, ensure_ascii=False) + self.tail
 
 
-HERMES = Syntax("<tool_call>\n", "arguments", "\n</tool_call>", accompanied=True, in_template=True)
+HERMES = Syntax(
+    *("<tool_call>\n", "arguments", "\n</tool_call>"),
+    accompanied=True,
+    several=True,
+    in_template=True,
+)
 """Qwen's since 2.5, Nous Hermes', and what many learned from them."""
 
-LLAMA3 = Syntax("", "parameters", "", accompanied=False, in_template=True)
+LLAMA3 = Syntax("", "parameters", "", accompanied=False, several=False, in_template=True)
 """Llama 3.1's and 3.2's: the whole answer is one call."""
 
 IN_WORDS = Syntax(
-    "<tool_call>\n", "arguments", "\n</tool_call>", accompanied=True, in_template=False
+    *("<tool_call>\n", "arguments", "\n</tool_call>"),
+    accompanied=True,
+    several=False,
+    in_template=False,
 )
-"""For every other model: the prompt explains, and the grammar sees to it."""
+"""For every other model: the prompt explains, and the grammar sees to it. One call at a time: a
+model that was never shown calls repeats its first until the tokens are spent."""
 
 
 @dataclass(frozen=True, slots=True)
