@@ -16,6 +16,7 @@ from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import build_runner
 from baton.model.card import read_config
+from baton.model.grammar import Grammars
 from baton.model.tokenizer import load_tokenizer
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +26,7 @@ from baton_loadtest.quality_text import help_topics, spread_windows
 from baton_loadtest.speculation_run import (
     ECHO_TOKENS,
     PASSAGE_TOKENS,
+    Forms,
     Kind,
     SpeculationOptions,
     SpeculationRow,
@@ -36,8 +38,9 @@ BLOCK_TOKENS = 16
 RESULTS_DIR = Path("loadtest/results/local")
 COLUMNS = ("text", "batch", "off tok/s", "on tok/s", "gain", "guesses a token", "right")
 CAPTION = (
-    "repeating: a passage and its first words again, greedy. ordinary: a passage, drawn. tok/s: of "
-    "decode steps, median round. The answers are the same, token by token."
+    "repeating: a passage and its first words again, greedy. ordinary: a passage, drawn. schema: "
+    "four records that follow one, greedy; what is certain is guessed. tok/s: of decode steps, "
+    "median round. The answers are the same, token by token."
 )
 
 
@@ -55,7 +58,7 @@ def run_speculation(
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
 ) -> None:
-    """Measure prompt lookup: the same requests with and without guesses, in turn."""
+    """Measure guessing: the same requests with and without guesses, in turn."""
     console = Console()
     local = pull(model, default_cache_dir(os.environ))
     config = read_config(local)
@@ -70,14 +73,18 @@ def run_speculation(
         block_size=BLOCK_TOKENS,
         threads=threads or usable_cores(),
     )
-    ids = load_tokenizer(local).encode(help_topics(), add_special=False, parse_special=False)
+    tokenizer = load_tokenizer(local)
+    grammars = Grammars(tokenizer, vocab_size=config.vocab_size)
+    forms = Forms(grammars.constraint, tokenizer.eos_token_ids)
+    ids = tokenizer.encode(help_topics(), add_special=False, parse_special=False)
     passages = spread_windows(ids, tokens=most * PASSAGE_TOKENS, window_tokens=PASSAGE_TOKENS)
     rows: list[SpeculationRow] = []
     for kind in Kind:
         for batch in BATCHES:
             console.print(f"{kind.value}, {batch} at once")
             options = SpeculationOptions(batch, tokens, rounds, guesses_max)
-            rows.append(measure_speculation(runner, kind, passages, options, SystemClock()))
+            clock = SystemClock()
+            rows.append(measure_speculation(runner, kind, passages, forms, options, clock))
     title = f"{served_name(model)}, quantization {quantization.value}, KV {kv_cache_dtype.value}"
     console.print(speculation_table(title, machine_line(), rows))
     found = {"machine": machine_line(), "model": title, "rows": [asdict(row) for row in rows]}

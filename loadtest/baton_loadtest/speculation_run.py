@@ -1,9 +1,11 @@
-"""What prompt lookup gains: the same requests with and without guesses, on two kinds of text.
+"""What guessing ahead gains: the same requests with and without guesses, on three kinds of text.
 
 Story: passages of a text are continued, once as they are (drawn, so that nothing repeats), and once
-after the passage and its first words again, which the model goes on to repeat. Each kind runs in
-rounds that alternate without and with guesses, so that a busy machine disturbs both alike. The
-tokens must be the same. Knows an engine and a clock; draws nothing but from its seeds.
+after the passage and its first words again, which the model goes on to repeat; prompt lookup
+guesses. A third time records are written that follow a schema, which makes much of them certain.
+Each kind runs in rounds that alternate without and with guesses, so that a busy machine disturbs
+both alike. The tokens must be the same. Knows an engine and a clock; draws nothing but from its
+seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +14,15 @@ from enum import Enum
 
 from baton.common.clock import Clock
 from baton.common.errors import EngineFailure
+from baton.engine.constraint import Constraint
 from baton.engine.costmodel import CostModel
 from baton.engine.engine import Engine
+from baton.engine.forced import ForcedGuesser
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
 from baton.engine.runner import CpuRunner
-from baton.engine.speculation import PromptLookupGuesser, StepCosts
+from baton.engine.speculation import Guesser, PromptLookupGuesser, StepCosts
+from baton.model.grammar_text import schema_grammar
 
 from baton_loadtest.local_engine import local_engine
 
@@ -29,6 +34,33 @@ ECHO_TOKENS = 24
 class Kind(Enum):
     REPEATING = "repeating"
     ORDINARY = "ordinary"
+    SCHEMA = "schema"
+
+
+RECORDS: dict[str, object] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "subject": {"type": "string", "maxLength": 24},
+            "kind": {"enum": ["person", "place", "thing"]},
+            "importance": {"type": "integer", "minimum": 0, "maximum": 10},
+        },
+        "required": ["subject", "kind", "importance"],
+        "additionalProperties": False,
+    },
+    "minItems": 4,
+    "maxItems": 4,
+}
+"""What the answers of the third kind follow: as flat as most of what programs ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """How an answer is held to a grammar."""
+
+    constrain: Callable[[str], Constraint]
+    end_token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +101,18 @@ class _Round:
 
 
 def requests_of(
-    kind: Kind, passages: Sequence[Sequence[int]], tokens: int
+    kind: Kind, passages: Sequence[Sequence[int]], tokens: int, end_token_ids: tuple[int, ...] = ()
 ) -> list[tuple[tuple[int, ...], SamplingParams]]:
-    """A prompt and its parameters per passage."""
+    """A prompt and its parameters per passage. `end_token_ids`: what ends an answer that follows a
+    schema, whatever its length."""
+    if kind is Kind.SCHEMA:
+        params = SamplingParams(
+            max_tokens=tokens,
+            temperature=0.0,
+            stop_token_ids=end_token_ids,
+            grammar=schema_grammar(RECORDS, strict=True),
+        )
+        return [(tuple(passage), params) for passage in passages]
     if kind is Kind.REPEATING:
         params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
         return [((*passage, *passage[:ECHO_TOKENS]), params) for passage in passages]
@@ -85,18 +126,20 @@ def measure_speculation(
     runner: CpuRunner,
     kind: Kind,
     passages: Sequence[Sequence[int]],
+    forms: Forms,
     options: SpeculationOptions,
     clock: Clock,
 ) -> SpeculationRow:
     """`passages`: one per request. Raises EngineFailure when guesses change a token."""
-    requests = requests_of(kind, passages[: options.batch], options.tokens)
+    ends = forms.end_token_ids
+    requests = requests_of(kind, passages[: options.batch], options.tokens, ends)
     costs = CostModel()
     plain: list[_Round] = []
     guessing: list[_Round] = []
     for _ in range(options.rounds):
-        plain.append(_run(local_engine(runner), requests, costs, clock))
-        guesser = PromptLookupGuesser(_step_costs(costs), guesses_max=options.guesses_max)
-        guessing.append(_run(local_engine(runner, guesser), requests, costs, clock))
+        plain.append(_run(local_engine(runner), requests, forms, costs, clock))
+        guesser = _guesser(kind, costs, options)
+        guessing.append(_run(local_engine(runner, guesser), requests, forms, costs, clock))
         if guessing[-1].outputs != plain[-1].outputs:
             raise EngineFailure("guesses changed a token")
     tokens = sum(len(output) for output in plain[0].outputs)
@@ -111,9 +154,16 @@ def measure_speculation(
     )
 
 
+def _guesser(kind: Kind, costs: CostModel, options: SpeculationOptions) -> Guesser:
+    if kind is Kind.SCHEMA:
+        return ForcedGuesser(None)
+    return PromptLookupGuesser(_step_costs(costs), guesses_max=options.guesses_max)
+
+
 def _run(
     engine: Engine,
     requests: Sequence[tuple[tuple[int, ...], SamplingParams]],
+    forms: Forms,
     costs: CostModel,
     clock: Clock,
 ) -> _Round:
@@ -121,7 +171,8 @@ def _run(
     outputs: dict[str, list[int]] = {}
     for number, (prompt, params) in enumerate(requests):
         outputs[str(number)] = []
-        engine.apply(Submit(str(number), prompt, params))
+        constraint = None if params.grammar is None else forms.constrain(params.grammar)
+        engine.apply(Submit(str(number), prompt, params, constraint=constraint))
     decode_s, made, accepted = 0.0, 0, 0
     while engine.has_work():
         began_s = clock.monotonic_s()

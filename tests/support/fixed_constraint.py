@@ -18,3 +18,9 @@ class FixedConstraint:
         bits = np.zeros(self._vocab_size, np.uint8)
         bits[list(tokens)] = 1
         return np.packbits(bits, bitorder="little").tobytes()
+
+    def forced(self, output: Sequence[int]) -> Sequence[int]:
+        found: list[int] = []
+        while len(following := self._following.get((*output, *found), ())) == 1:
+            found += following
+        return found

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from baton.engine.batch import BatchSlice, Runner, SampleRequest, StepBatch
+from baton.engine.constraint import Constraint
 from baton.engine.params import SamplingParams, TokenSample
 
 GREEDY = SamplingParams(max_tokens=1_000, temperature=0.0)
@@ -20,6 +21,7 @@ class Job:
     chunk: int = 10_000  # prompt tokens per step
     first_step: int = 0  # the step in which it joins
     params: SamplingParams = GREEDY
+    constraint: Constraint | None = None
     computed: int = 0
     samples: list[TokenSample] = field(default_factory=list)
 
@@ -32,7 +34,9 @@ class Job:
         end = min(len(known), self.computed + self.chunk)
         sample = None
         if end == len(known):
-            sample = SampleRequest(self.params, self.prompt, self.output, ())
+            sample = SampleRequest(
+                self.params, self.prompt, self.output, (), constraint=self.constraint
+            )
         return BatchSlice(name, known[self.computed : end], self.computed, self.table, sample)
 
 

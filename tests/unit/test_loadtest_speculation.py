@@ -1,4 +1,4 @@
-"""What a measurement of prompt lookup compares: the same tokens, with guesses and without."""
+"""What a measurement of guessing compares: the same tokens, with guesses and without."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +10,7 @@ from baton.engine.batch import SliceResult, StepBatch
 from baton.engine.params import TokenSample
 from baton.engine.runner import CpuRunner
 from baton_loadtest.speculation_run import (
+    Forms,
     Kind,
     SpeculationOptions,
     SpeculationRow,
@@ -18,7 +19,24 @@ from baton_loadtest.speculation_run import (
 from support.random_model import random_runner
 
 PASSAGES = [[(index * index * 7 + salt) % 200 for index in range(40)] for salt in (0, 3)]
+END = 9
 OPTIONS = SpeculationOptions(batch=2, tokens=24, rounds=2, guesses_max=3)
+
+
+class HalfCertain:
+    """A constraint that leaves every other token open, and ends after 23."""
+
+    def allowed(self, output: Sequence[int]) -> bytes | None:
+        if len(output) % 2 == 0 and len(output) < 23:
+            return b"\xff" * 8
+        token = END if len(output) >= 23 else 7
+        return bytes(1 << token % 8 if index == token // 8 else 0 for index in range(8))
+
+    def forced(self, output: Sequence[int]) -> Sequence[int]:
+        return (7,) if len(output) % 2 and len(output) < 23 else ()
+
+
+FORMS = Forms(lambda grammar: HalfCertain(), (END,))
 
 
 class Fickle(CpuRunner):
@@ -37,7 +55,9 @@ class Fickle(CpuRunner):
 
 def measured(kind: Kind, runner: CpuRunner | None = None) -> SpeculationRow:
     passages: Sequence[Sequence[int]] = PASSAGES
-    return measure_speculation(runner or random_runner(), kind, passages, OPTIONS, SystemClock())
+    return measure_speculation(
+        runner or random_runner(), kind, passages, FORMS, OPTIONS, SystemClock()
+    )
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -48,6 +68,11 @@ def test_every_round_says_the_same_and_is_counted(kind: Kind) -> None:
     assert 0 <= row.guesses_accepted <= row.guesses_made
     assert row.plain_tokens_per_s > 0
     assert row.guessing_tokens_per_s > 0
+
+
+def test_what_is_certain_is_guessed_and_right() -> None:
+    row = measured(Kind.SCHEMA)
+    assert row.guesses_made == row.guesses_accepted == 2 * 11 * 2
 
 
 def test_gain_and_acceptance_are_shares() -> None:

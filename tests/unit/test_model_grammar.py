@@ -10,6 +10,7 @@ from baton.model.grammar import GRAMMAR_CHARS_MAX, KEPT_MAX, Grammars, check_gra
 from baton.model.grammar_text import (
     RULES_CHARS_MAX,
     choice_grammar,
+    object_grammar,
     regex_grammar,
     rules_grammar,
     schema_grammar,
@@ -57,27 +58,51 @@ def test_whatever_is_let_through_follows_the_schema(
     require_valid(text_of(tokenizer, output), SCHEMAS[name])
 
 
+VALUE = {"name": "Ann", "age": 31, "tags": ["a", "b"]}
+
+
 @pytest.mark.parametrize("indent", [None, 2, 4])
 @pytest.mark.parametrize("separators", [None, (",", ":")])
-def test_json_may_be_written_compact_spaced_or_indented(
+def test_an_object_may_be_written_compact_spaced_or_indented(
     indent: int | None,
     separators: tuple[str, str] | None,
     grammars: Grammars,
     tokenizer: Tokenizer,
 ) -> None:
-    value = {"name": "Ann", "age": 31, "tags": ["a", "b"]}
-    text = json.dumps(value, indent=indent, separators=separators)
-    grammar = schema_grammar(SCHEMAS["person"], strict=True)
-    assert ends_after(grammars, tokenizer, grammar, text)
+    text = json.dumps(VALUE, indent=indent, separators=separators)
+    assert ends_after(grammars, tokenizer, object_grammar(), text)
 
 
 def test_white_space_without_end_is_not_let_through(
     grammars: Grammars, tokenizer: Tokenizer
 ) -> None:
-    constraint = grammars.constraint(schema_grammar(SCHEMAS["person"], strict=True))
+    constraint = grammars.constraint(object_grammar())
     assert constraint.allowed(ids_of(tokenizer, "{\n   ")) is not None
     assert constraint.allowed(ids_of(tokenizer, "{\n\n")) is None
     assert constraint.allowed(ids_of(tokenizer, "{" + " " * 17)) is None
+
+
+def test_what_follows_a_schema_is_spaced_one_way(grammars: Grammars, tokenizer: Tokenizer) -> None:
+    grammar = schema_grammar(SCHEMAS["person"], strict=True)
+    assert ends_after(grammars, tokenizer, grammar, json.dumps(VALUE))
+    for other in (json.dumps(VALUE, indent=2), json.dumps(VALUE, separators=(",", ":"))):
+        assert not ends_after(grammars, tokenizer, grammar, other)
+
+
+def test_what_is_certain_is_told_before_it_is_drawn(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    constraint = grammars.constraint(schema_grammar(SCHEMAS["person"], strict=True))
+
+    def certain(text: str) -> str:
+        forced = list(constraint.forced(ids_of(tokenizer, text)))
+        return text_of(tokenizer, forced)
+
+    assert certain("") == '{"name": "'
+    assert certain('{"name": "Al"') == ', "age": '
+    assert certain('{"name": "A') == ""
+    assert certain('{"name": 3') == "", "no output of the grammar"
+    assert certain('{"name": "') == "", "asked for an earlier one"
 
 
 @pytest.mark.parametrize(
@@ -197,9 +222,9 @@ def test_a_keyword_that_nobody_checks_is_passed_over_where_that_is_allowed() -> 
 def test_clients_do_not_choose_how_a_schema_is_read(
     grammars: Grammars, tokenizer: Tokenizer
 ) -> None:
-    schema = {**SCHEMAS["person"], "x-guidance": {"whitespace_flexible": False, "lenient": True}}
+    schema = {**SCHEMAS["person"], "x-guidance": {"key_separator": "=", "lenient": True}}
     grammar = schema_grammar(schema, strict=True)
-    assert ends_after(grammars, tokenizer, grammar, '{"name": "Ann",\n "age": 31}')
+    assert ends_after(grammars, tokenizer, grammar, '{"name": "Ann", "age": 31}')
 
 
 def test_only_so_many_grammars_are_kept(grammars: Grammars, tokenizer: Tokenizer) -> None:

@@ -6,8 +6,8 @@ import pytest
 from baton.common.errors import InvalidRequest
 from baton.model.grammar import check_grammar
 from baton.model.grammar_text import (
-    ANY_OBJECT,
     choice_grammar,
+    object_grammar,
     regex_grammar,
     rules_grammar,
     schema_grammar,
@@ -54,7 +54,7 @@ def test_nothing_is_asked_for(fields: dict[str, object]) -> None:
     [
         (
             {"response_format": {"type": "json_object"}},
-            schema_grammar(ANY_OBJECT, strict=False),
+            object_grammar(),
         ),
         (
             {"response_format": json_schema(SCHEMA)},
@@ -64,13 +64,13 @@ def test_nothing_is_asked_for(fields: dict[str, object]) -> None:
             {"response_format": json_schema(SCHEMA, strict=True)},
             schema_grammar(SCHEMA, strict=True),
         ),
-        ({"response_format": json_schema(None)}, schema_grammar(ANY_OBJECT, strict=False)),
+        ({"response_format": json_schema(None)}, object_grammar()),
         ({"structured_outputs": {"json": SCHEMA}}, schema_grammar(SCHEMA, strict=True)),
         (
             {"structured_outputs": {"json": json.dumps(SCHEMA)}},
             schema_grammar(SCHEMA, strict=True),
         ),
-        ({"structured_outputs": {"json_object": True}}, schema_grammar(ANY_OBJECT, strict=False)),
+        ({"structured_outputs": {"json_object": True}}, object_grammar()),
         ({"structured_outputs": {"regex": "a+"}}, regex_grammar("a+")),
         ({"structured_outputs": {"choice": ["a", "b"]}}, choice_grammar(["a", "b"])),
         ({"structured_outputs": {"grammar": 'start: "a"'}}, rules_grammar('start: "a"')),

@@ -17,3 +17,8 @@ class Constraint(Protocol):
         `output` is none of the grammar's, or going on would take more than a step may cost.
         """
         ...
+
+    def forced(self, output: Sequence[int]) -> Sequence[int]:
+        """The tokens that must follow, as text is usually cut into tokens; none where anything is
+        left to choose."""
+        ...

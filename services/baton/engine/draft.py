@@ -88,7 +88,9 @@ class _Reading:
         if share == self.unread:
             params = replace(request.params, logprobs=None)
             output = [*request.output, *self.guesses]
-            sample = SampleRequest(params, request.prompt, output, eos_token_ids)
+            sample = SampleRequest(
+                params, request.prompt, output, eos_token_ids, constraint=request.constraint
+            )
         return BatchSlice(request.request_id, tokens, start, request.block_table, sample)
 
     def take(self, piece: BatchSlice, result: SliceResult) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from baton.engine.constraint import Constraint
+
 NGRAM_MAX = 4
 """Longer matches are rarer and hardly more often right."""
 
@@ -126,12 +128,19 @@ class Guessing:
         self.acceptance = Acceptance()
         self.read = 0  # tokens a draft model has read
         self.table: list[int] = []  # into these blocks
+        self.forced = False  # whether its last guesses were a grammar's
 
 
 class Speculative(Protocol):
     """What guessing needs of a request."""
 
     guessing: Guessing
+
+    @property
+    def constraint(self) -> Constraint | None: ...
+
+    @property
+    def output(self) -> Sequence[int]: ...
 
     @property
     def length(self) -> int: ...

@@ -94,6 +94,9 @@ class GrammarConstraint:
         mask = self._matcher.compute_bitmask()
         return None if self._matcher.is_error() else mask
 
+    def forced(self, output: Sequence[int]) -> Sequence[int]:
+        return self._matcher.compute_ff_tokens() if self._follow(output) else ()
+
     def _follow(self, output: Sequence[int]) -> bool:
         """Bring the matcher behind `output`; False where the grammar has no such output."""
         same = _common_length(self._read, output)

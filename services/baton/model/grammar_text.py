@@ -15,9 +15,17 @@ JsonSchema = Mapping[str, object]
 
 ANY_OBJECT: JsonSchema = {"type": "object"}
 
-SPACE = r"\n? {0,16}"
-"""What may stand between JSON's tokens: compact, spaced and indented text alike, but only so much:
-small models fill their answer with white space where they may."""
+SPACING: Mapping[str, object] = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
+"""JSON as json.dumps writes it. Where space is not the model's to choose, all that stands between
+two values is certain before it is drawn; and small models that may put white space put little
+else."""
+
+FREE_SPACE = r"\n? {0,16}"
+"""Compact, spaced and indented text alike, but only so much of it."""
 
 RULES_CHARS_MAX = 1 << 14
 """Of rules a client writes himself: a chain of some thousand terminals, each made of the next one,
@@ -29,11 +37,19 @@ a step at worst, 30,000 ten seconds."""
 
 
 def schema_grammar(schema: JsonSchema, *, strict: bool) -> str:
-    """JSON that follows a schema. Where not `strict`, keywords that nobody here can hold an output
+    """JSON that follows a schema, spaced one way. Where not `strict`, keywords that nobody here can hold an output
     to are passed over; else they make the grammar one that cannot be followed. Raises
     InvalidRequest for expressions that would take too long."""
     require_short_patterns(schema)
-    how = {"whitespace_pattern": SPACE, "lenient": not strict}
+    return _json(schema, {**SPACING, "lenient": not strict})
+
+
+def object_grammar() -> str:
+    """Any JSON object, however it is spaced: nobody has said what it looks like."""
+    return _json(ANY_OBJECT, {"whitespace_pattern": FREE_SPACE})
+
+
+def _json(schema: JsonSchema, how: Mapping[str, object]) -> str:
     return LLMatcher.grammar_from_json_schema(dict(schema), overrides=how)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from baton.engine.batch import Runner
 from baton.engine.calibration import calibrate
 from baton.engine.costmodel import STEP_MIN_S, CostModel
 from baton.engine.draft import DraftGuesser
+from baton.engine.forced import ForcedGuesser
 from baton.engine.speculation import Guesser, PromptLookupGuesser, Speculation, StepCosts
 from baton.model.card import read_config
 from baton.model.config import ModelConfig
@@ -44,9 +45,15 @@ def find_draft(
 
 def new_guesser(
     settings: WorkerSettings, plan: ModelPlan, costs: CostModel, draft: Runner | None
-) -> Guesser | None:
-    """What the settings ask for. `draft`: of the model that they name, if any."""
+) -> Guesser:
+    """What a grammar makes certain, and else what the settings ask for. `draft`: of the model that
+    they name, if any."""
+    return ForcedGuesser(_asked_for(settings, plan, costs, draft))
 
+
+def _asked_for(
+    settings: WorkerSettings, plan: ModelPlan, costs: CostModel, draft: Runner | None
+) -> Guesser | None:
     def step_costs() -> StepCosts:
         return _step_costs(costs)
 

@@ -15,6 +15,7 @@ from baton.model.grammar import check_grammar
 from baton.model.grammar_text import (
     ANY_OBJECT,
     choice_grammar,
+    object_grammar,
     regex_grammar,
     rules_grammar,
     schema_grammar,
@@ -66,15 +67,17 @@ def _of_response_format(asked: ResponseFormat | None) -> Form | None:
     if asked is None or asked.type == "text":
         return None
     if asked.type == "json_object":
-        return _json("response_format", ANY_OBJECT, strict=False)
+        return _any_object("response_format")
     if asked.type != "json_schema":
         message = "'response_format.type' must be one of text, json_object, json_schema."
         raise InvalidRequest(message, param="response_format.type")
     if asked.json_schema is None:
         message = "'response_format.json_schema' must be given."
         raise InvalidRequest(message, param="response_format.json_schema")
-    schema = ANY_OBJECT if asked.json_schema.schema is None else asked.json_schema.schema
-    return _json("response_format", schema, strict=bool(asked.json_schema.strict))
+    schema, strict = asked.json_schema.schema, bool(asked.json_schema.strict)
+    if schema is None:
+        return _any_object("response_format")
+    return _json("response_format", schema, strict=strict)
 
 
 def _of_structured_outputs(asked: StructuredOutputs | None) -> Form | None:
@@ -86,7 +89,7 @@ def _of_structured_outputs(asked: StructuredOutputs | None) -> Form | None:
     if asked.json is not None:
         forms.append(_json(name, _schema(asked.json), strict=True))
     if asked.json_object:
-        forms.append(_json(name, ANY_OBJECT, strict=False))
+        forms.append(_any_object(name))
     if asked.regex is not None:
         with naming(f"{name}.regex"):
             forms.append(Form(name, regex_grammar(asked.regex)))
@@ -99,6 +102,10 @@ def _of_structured_outputs(asked: StructuredOutputs | None) -> Form | None:
         message = f"'{name}' may hold one of json, json_object, regex, choice and grammar."
         raise InvalidRequest(message, param=name)
     return forms[0] if forms else None
+
+
+def _any_object(param: str) -> Form:
+    return Form(param, object_grammar(), ANY_OBJECT)
 
 
 def _json(param: str, schema: Mapping[str, object], *, strict: bool) -> Form:

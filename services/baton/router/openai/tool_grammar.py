@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from baton.model.grammar_text import SPACING
 from baton.router.openai.closing import closed
 from baton.router.openai.tool_syntax import Calling, Syntax
 from baton.router.openai.tools import Function
-
-# As json.dumps spaces it, which is how templates show calls to models. Small models that may put
-# white space anywhere put little else.
-_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 CALLS_MAX = 32
 """Of one answer: more than agents ask for at once."""
@@ -89,7 +86,7 @@ def _unexplained(schema: Any) -> Any:
 
 def _json(schema: Mapping[str, Any], *, strict: bool) -> str:
     """Where not `strict`, keywords that the grammar's reader does not know are passed over."""
-    options = {**_SPACING, "lenient": not strict}
+    options = {**SPACING, "lenient": not strict}
     return "%json " + json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
 
 
