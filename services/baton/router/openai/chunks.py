@@ -36,6 +36,9 @@ class Chunks(Protocol):
     def closing(self, usage: Usage) -> bytes:
         """Events after the last piece."""
 
+    def failure(self, error: BatonError) -> bytes:
+        """Events instead of all that was still to come."""
+
 
 class _Frame:
     """The parts around what changes: `data: {head, "choices":[{"index":i, ... }]}`."""
@@ -91,6 +94,9 @@ class ChatChunks:
 
     def closing(self, usage: Usage) -> bytes:
         return self._frame.closing(usage)
+
+    def failure(self, error: BatonError) -> bytes:
+        return error_event(error)
 
 
 class CallingChunks(ChatChunks):
@@ -171,6 +177,9 @@ class CompletionChunks:
 
     def closing(self, usage: Usage) -> bytes:
         return self._frame.closing(usage)
+
+    def failure(self, error: BatonError) -> bytes:
+        return error_event(error)
 
 
 def error_event(error: BatonError) -> bytes:

@@ -45,6 +45,15 @@ def api_routes(
         body = await body_of(request)
         return await completions.completion(body, request_id_of(request.scope))
 
+    @routes.post("/responses")
+    async def responses_create(request: Request) -> Response:
+        body = await body_of(request)
+        return await completions.response(body, request_id_of(request.scope))
+
+    @routes.api_route("/responses/{path:path}", methods=["GET", "POST", "DELETE"])
+    async def responses_stored() -> Response:
+        raise HTTPException(404, "This server stores no responses: there is none under this path.")
+
     @routes.get("/models")
     async def models() -> Response:
         return json_response(

@@ -5,7 +5,7 @@ fields that would change the answer and that Baton does not honour are refused, 
 """
 
 import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -96,7 +96,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Generation(msgspec.Struct, kw_only=True):
-    """Fields that chat and completions share. None means: not given."""
+    """Fields that all endpoints share. None means: not given."""
 
     model: str
     stream: bool | None = None
@@ -142,6 +142,9 @@ class Generation(msgspec.Struct, kw_only=True):
     continue_final_message: Any = None
     add_generation_prompt: Any = None
 
+    own_neutral: ClassVar[dict[str, tuple[object, ...]]] = {}
+    """What _NEUTRAL is, for the fields that this endpoint alone does not honour."""
+
 
 class ChatRequest(Generation, kw_only=True):
     messages: list[Message]
@@ -158,9 +161,14 @@ class CompletionRequest(Generation, kw_only=True):
     prompt: str | list[str | int | list[int]]
     echo: bool | None = None
     logprobs: int | None = None
-    # Known but not honoured; see _CHAT_ONLY.
+    # Known but not honoured.
     tools: Any = None
     tool_choice: Any = None
+
+    own_neutral: ClassVar[dict[str, tuple[object, ...]]] = {
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+    }
 
 
 # The values, besides null, that ask for nothing.
@@ -184,11 +192,11 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "continue_final_message": (False,),
     "add_generation_prompt": (True,),
 }
-_CHAT_ONLY: dict[str, tuple[object, ...]] = {"tools": ([],), "tool_choice": ("none", "auto")}
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
 RequestT = TypeVar("RequestT", bound=Generation)
+T = TypeVar("T")
 
 
 def parse_body(kind: type[RequestT], body: bytes) -> RequestT:
@@ -201,18 +209,26 @@ def parse_body(kind: type[RequestT], body: bytes) -> RequestT:
         raise InvalidRequest("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from None
-    refused = _NEUTRAL if kind is ChatRequest else _NEUTRAL | _CHAT_ONLY
-    for name, neutral in refused.items():
+    for name, neutral in (_NEUTRAL | kind.own_neutral).items():
         value = getattr(request, name)
         if value is not None and value not in neutral:
             raise InvalidRequest(f"'{name}' is not supported by this server.", param=name)
     return request
 
 
-def _wrong_type(message: str) -> InvalidRequest:
+def convert(value: object, kind: type[T], where: str) -> T:
+    """A part of a body, which lies at this path, as what it was found to be. Raises
+    InvalidRequest."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(str(error), where) from None
+
+
+def _wrong_type(message: str, within: str = "") -> InvalidRequest:
     path = _PATH.search(message)
     missing = _MISSING.search(message)
-    where = path["path"] if path else ""
-    if missing:
-        where = f"{where}.{missing['field']}" if where else missing["field"]
+    found = [within, path and path["path"], missing and missing["field"]]
+    where = ".".join(part for part in found if part)
+    message = message.replace("`$", f"`$.{within}") if within else message
     return InvalidRequest(f"Invalid request: {message}.", param=where or None)

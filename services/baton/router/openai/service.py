@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +23,10 @@ from baton.router.openai import chunks, responses
 from baton.router.openai.generate import Piece, Runs, generate
 from baton.router.openai.plan import Plan, plan_chat, plan_completion
 from baton.router.openai.responses import Head, Usage
+from baton.router.openai.responses_body import whole_response
+from baton.router.openai.responses_chat import chat_request, told_by
+from baton.router.openai.responses_events import ResponseEvents
+from baton.router.openai.responses_request import ResponsesRequest
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
 from baton.router.openai.sse import EventStream
 from baton.router.tally import Tally
@@ -34,7 +39,7 @@ _log = get_log(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How one of the two endpoints words its answers."""
+    """How an endpoint words its answers."""
 
     id_prefix: str
     whole: Callable[[Plan, Head, TextModel, Sequence[Piece], Usage], dict[str, Any]]
@@ -46,7 +51,7 @@ _COMPLETION = _Style("cmpl-", responses.text_completion, chunks.CompletionChunks
 
 
 class Completions:
-    """Both completion endpoints over one model."""
+    """The endpoints that generate, over one model."""
 
     def __init__(
         self,
@@ -99,6 +104,18 @@ class Completions:
         )
         return await self._answer(plan, _COMPLETION, request_id)
 
+    async def response(self, body: bytes, request_id: str) -> Response:
+        asked = parse_body(ResponsesRequest, body)
+        self.check_model(asked.model)
+        request, places = chat_request(asked)
+        limit = self.context_length_max
+        with told_by(places):
+            plan = await plan_chat(
+                request, self.model, context_length_max=limit, new_seed=self._new_seed
+            )
+        style = _Style("resp_", partial(whole_response, asked), partial(ResponseEvents, asked))
+        return await self._answer(plan, style, request_id)
+
     def check_model(self, name: str) -> None:
         if name != self.model.name:
             raise ModelNotFound(
@@ -111,8 +128,8 @@ class Completions:
         usage = Usage(plan.prompt_tokens)
         pieces = self._pieces(plan, head, usage, request_id)
         if plan.stream:
-            events = _events(style.chunks(plan, head, self.model), pieces, usage)
-            return EventStream(events, chunks.error_event)
+            events = style.chunks(plan, head, self.model)
+            return EventStream(_told(events, pieces, usage), events.failure)
         async with aclosing(pieces):
             gathered = [piece async for piece in pieces]
         body = style.whole(plan, head, self.model, gathered, usage)
@@ -165,15 +182,17 @@ class Completions:
         return demand
 
 
-async def _events(
-    style: chunks.Chunks, pieces: AsyncGenerator[Piece, None], usage: Usage
+async def _told(
+    events: chunks.Chunks, pieces: AsyncGenerator[Piece, None], usage: Usage
 ) -> AsyncGenerator[bytes, None]:
-    opening: bytes | None = style.opening()
+    opened = False
     async with aclosing(pieces):
         async for piece in pieces:
-            data = style.piece(piece)
-            if opening is not None:
-                data, opening = opening + data, None
+            if opened:
+                data = events.piece(piece)
+            else:
+                data = events.opening() + events.piece(piece)
+                opened = True
             if data:
                 yield data
-    yield style.closing(usage)
+    yield events.closing(usage)

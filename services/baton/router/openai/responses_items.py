@@ -1,0 +1,98 @@
+"""The items of a response, and how they change while it is generated.
+
+Pure. Knows the shapes of items; knows neither where they come from nor events.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["in_progress", "completed", "incomplete"]
+Entries = list[dict[str, Any]]
+"""Logprobs, an entry per token."""
+
+
+@dataclass(slots=True)
+class Speech:
+    """A message item. Its one part is text."""
+
+    id: str
+    index: int
+    status: Status = "in_progress"
+    texts: list[str] = field(default_factory=list)
+    logprobs: Entries = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def part(self) -> dict[str, Any]:
+        return {
+            "type": "output_text",
+            "text": self.text,
+            "annotations": [],
+            "logprobs": self.logprobs,
+        }
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "status": self.status,
+            "content": [self.part()] if self.texts else [],
+        }
+
+
+@dataclass(slots=True)
+class Call:
+    """A function_call item."""
+
+    id: str
+    index: int
+    call_id: str
+    name: str
+    status: Status = "in_progress"
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.texts)
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "type": "function_call",
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": self.arguments,
+            "status": self.status,
+        }
+
+
+Item = Speech | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Spoke:
+    speech: Speech
+    text: str
+    logprobs: Entries  # of the tokens since those told before
+
+
+@dataclass(frozen=True, slots=True)
+class CallGrew:
+    call: Call
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    item: Item
+
+
+Change = Opened | Spoke | CallGrew | Closed
