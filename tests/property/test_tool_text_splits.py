@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from baton.router.openai.tool_answer import message_of
-from baton.router.openai.tool_syntax import HERMES, LLAMA3, Syntax
-from baton.router.openai.tool_text import CallReader, Event
+from baton.router.openai.tools.answer import message_of
+from baton.router.openai.tools.syntax import HERMES, LLAMA3, Syntax
+from baton.router.openai.tools.text import CallReader, Event
 from hypothesis import given
 from hypothesis import strategies as st
 from support.tool_requests import calling, hermes_call, llama_call

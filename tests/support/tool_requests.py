@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 from baton.router.openai.schemas import ChatRequest, parse_body
-from baton.router.openai.tool_syntax import Calling, Syntax
-from baton.router.openai.tools import tool_use
+from baton.router.openai.tools.syntax import Calling, Syntax
+from baton.router.openai.tools.use import tool_use
 
 WEATHER: dict[str, Any] = {
     "type": "function",

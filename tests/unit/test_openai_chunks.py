@@ -14,7 +14,7 @@ from baton.router.openai.logprobs import LOGPROB_MIN, CompletionLists, chat_entr
 from baton.router.openai.plan import Choice, Plan
 from baton.router.openai.prompts import Prompt
 from baton.router.openai.responses import Head, Usage
-from baton.router.openai.tool_syntax import HERMES
+from baton.router.openai.tools.syntax import HERMES
 from support.byte_tokenizer import BOS, ByteTokenizer, byte_model
 from support.tool_requests import calling
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from baton.common.errors import InvalidRequest
 from baton.router.openai.conversation import TemplateMessage, conversation
-from baton.router.openai.tool_words import in_words
-from baton.router.openai.tools import tool_use
+from baton.router.openai.tools.use import tool_use
+from baton.router.openai.tools.words import in_words
 from support.tool_requests import TOOLS, chat_request, hermes_call
 
 USER = {"role": "user", "content": "Weather?"}

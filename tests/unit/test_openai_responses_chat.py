@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 from baton.common.errors import InvalidRequest, PromptTooLong
-from baton.router.openai.responses_chat import chat_request, told_by
-from baton.router.openai.responses_request import LOGPROBS, ResponsesRequest
+from baton.router.openai.responses_api.chat import chat_request, told_by
+from baton.router.openai.responses_api.request import LOGPROBS, ResponsesRequest
 from baton.router.openai.schemas import ChatRequest, parse_body
 from support.tool_requests import allowed
 from support.tool_requests import chat_request as chat

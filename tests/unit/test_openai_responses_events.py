@@ -13,11 +13,11 @@ from baton.router.openai.generate import Piece
 from baton.router.openai.plan import Choice, Plan
 from baton.router.openai.prompts import Prompt
 from baton.router.openai.responses import Head, Usage
-from baton.router.openai.responses_body import whole_response
-from baton.router.openai.responses_events import ResponseEvents
-from baton.router.openai.responses_request import ResponsesRequest
+from baton.router.openai.responses_api.body import whole_response
+from baton.router.openai.responses_api.events import ResponseEvents
+from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import parse_body
-from baton.router.openai.tool_syntax import HERMES
+from baton.router.openai.tools.syntax import HERMES
 from support.byte_tokenizer import byte_model
 from support.tool_requests import calling, hermes_call
 

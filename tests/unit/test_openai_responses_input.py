@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from baton.common.errors import InvalidRequest
 from baton.router.openai.conversation import TemplateMessage, conversation
-from baton.router.openai.responses_input import chat_messages
-from baton.router.openai.responses_request import ResponsesRequest
+from baton.router.openai.responses_api.input import chat_messages
+from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import parse_body
 
 USER = {"role": "user", "content": "Weather?"}

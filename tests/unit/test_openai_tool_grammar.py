@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from baton.common.errors import InvalidRequest
 from baton.model.grammar import check_grammar
-from baton.router.openai.tool_grammar import CALLS_MAX, JsonText, tool_grammar
-from baton.router.openai.tool_syntax import HERMES, IN_WORDS, LLAMA3
+from baton.router.openai.tools.grammar import CALLS_MAX, JsonText, tool_grammar
+from baton.router.openai.tools.syntax import HERMES, IN_WORDS, LLAMA3
 from support.followed_grammars import begins, follows
 from support.tool_requests import NAMED_CLOCK, allowed, calling, hermes_call, llama_call
 

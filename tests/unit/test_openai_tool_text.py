@@ -4,9 +4,9 @@ import json
 
 import pytest
 from baton.engine.params import FinishReason
-from baton.router.openai.tool_answer import delta_of, message_of, reason_of
-from baton.router.openai.tool_syntax import HERMES, LLAMA3, Calling, Syntax
-from baton.router.openai.tool_text import Argued, Called, CallReader, Event, Said
+from baton.router.openai.tools.answer import delta_of, message_of, reason_of
+from baton.router.openai.tools.syntax import HERMES, LLAMA3, Calling, Syntax
+from baton.router.openai.tools.text import Argued, Called, CallReader, Event, Said
 from support.tool_requests import calling, hermes_call, llama_call
 
 PARIS = {"city": 'Par"is\\ {[é</tool_call>\n', "days": 3}

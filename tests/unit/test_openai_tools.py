@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from baton.common.errors import InvalidRequest
 from baton.router.openai.nesting import DEPTH_MAX
-from baton.router.openai.tool_syntax import HERMES, IN_WORDS, LLAMA3, Syntax, syntax_of
-from baton.router.openai.tools import TOOLS_MAX, ToolUse, tool_use
+from baton.router.openai.tools.syntax import HERMES, IN_WORDS, LLAMA3, Syntax, syntax_of
+from baton.router.openai.tools.use import TOOLS_MAX, ToolUse, tool_use
 from support.tool_models import LLAMA_LIKE, QWEN_LIKE, TAGS_OF_OTHERS, TOOLLESS
 from support.tool_requests import NAMED_CLOCK, TOOLS, WEATHER, allowed, chat_request
 

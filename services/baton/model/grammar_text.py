@@ -37,9 +37,9 @@ a step at worst, 30,000 ten seconds."""
 
 
 def schema_grammar(schema: JsonSchema, *, strict: bool) -> str:
-    """JSON that follows a schema, spaced one way. Where not `strict`, keywords that nobody here can hold an output
-    to are passed over; else they make the grammar one that cannot be followed. Raises
-    InvalidRequest for expressions that would take too long."""
+    """JSON that follows a schema, spaced one way. Where not `strict`, keywords that nobody here can
+    hold an output to are passed over; else they make the grammar one that cannot be followed.
+    Raises InvalidRequest for expressions that would take too long."""
     require_short_patterns(schema)
     return _json(schema, {**SPACING, "lenient": not strict})
 

@@ -17,9 +17,9 @@ from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import chat_entries
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Head, Usage, completion_lists, echo_text
-from baton.router.openai.tool_answer import delta_of, reason_of
-from baton.router.openai.tool_syntax import Calling
-from baton.router.openai.tool_text import CallReader
+from baton.router.openai.tools.answer import delta_of, reason_of
+from baton.router.openai.tools.syntax import Calling
+from baton.router.openai.tools.text import CallReader
 from baton.router.text import TextModel
 
 DONE = b"data: [DONE]\n\n"

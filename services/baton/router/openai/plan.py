@@ -15,9 +15,9 @@ from baton.router.openai import params
 from baton.router.openai.prompts import Prompt, chat_prompt, completion_prompts
 from baton.router.openai.schemas import ChatRequest, CompletionRequest
 from baton.router.openai.structured import Form, asked_form, naming, require_followable
-from baton.router.openai.tool_grammar import JsonText, tool_grammar
-from baton.router.openai.tool_syntax import Calling, syntax_of
-from baton.router.openai.tools import tool_use
+from baton.router.openai.tools.grammar import JsonText, tool_grammar
+from baton.router.openai.tools.syntax import Calling, syntax_of
+from baton.router.openai.tools.use import tool_use
 from baton.router.text import TextModel
 
 CHOICES_TOTAL_MAX = 1_024

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from baton.common.errors import BatonError, InvalidRequest
 from baton.router.openai.conversation import conversation
 from baton.router.openai.schemas import Message
-from baton.router.openai.tool_syntax import Syntax
-from baton.router.openai.tool_words import in_words
-from baton.router.openai.tools import Function
+from baton.router.openai.tools.syntax import Syntax
+from baton.router.openai.tools.use import Function
+from baton.router.openai.tools.words import in_words
 from baton.router.text import TextModel
 
 PROMPTS_MAX = 1_024

@@ -11,8 +11,8 @@ from baton.engine.params import FinishReason, TokenSample
 from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import CompletionLists, chat_entries
 from baton.router.openai.plan import Choice, Plan
-from baton.router.openai.tool_answer import message_of, reason_of
-from baton.router.openai.tool_text import CallReader
+from baton.router.openai.tools.answer import message_of, reason_of
+from baton.router.openai.tools.text import CallReader
 from baton.router.text import TextModel
 
 

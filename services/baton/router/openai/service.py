@@ -23,10 +23,10 @@ from baton.router.openai import chunks, responses
 from baton.router.openai.generate import Piece, Runs, generate
 from baton.router.openai.plan import Plan, plan_chat, plan_completion
 from baton.router.openai.responses import Head, Usage
-from baton.router.openai.responses_body import whole_response
-from baton.router.openai.responses_chat import chat_request, told_by
-from baton.router.openai.responses_events import ResponseEvents
-from baton.router.openai.responses_request import ResponsesRequest
+from baton.router.openai.responses_api.body import whole_response
+from baton.router.openai.responses_api.chat import chat_request, told_by
+from baton.router.openai.responses_api.events import ResponseEvents
+from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
 from baton.router.openai.sse import EventStream
 from baton.router.tally import Tally

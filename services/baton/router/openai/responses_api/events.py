@@ -12,12 +12,12 @@ from baton.router.openai.errors import error_object
 from baton.router.openai.generate import Piece
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Head, Usage
-from baton.router.openai.responses_body import (
+from baton.router.openai.responses_api.body import (
     ended_response,
     failed_response,
     response_under_way,
 )
-from baton.router.openai.responses_items import (
+from baton.router.openai.responses_api.items import (
     Call,
     CallGrew,
     Change,
@@ -27,8 +27,8 @@ from baton.router.openai.responses_items import (
     Speech,
     Spoke,
 )
-from baton.router.openai.responses_reader import ItemReader
-from baton.router.openai.responses_request import ResponsesRequest
+from baton.router.openai.responses_api.reader import ItemReader
+from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.text import TextModel
 
 _json = msgspec.json.Encoder().encode

@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 
 from baton.router.openai.conversation import TemplateMessage
-from baton.router.openai.tool_syntax import IN_WORDS
-from baton.router.openai.tools import Function
+from baton.router.openai.tools.syntax import IN_WORDS
+from baton.router.openai.tools.use import Function
 
 _EXAMPLE = IN_WORDS.call("NAME", {"ARGUMENT": "VALUE"})
 

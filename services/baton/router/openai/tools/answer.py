@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from baton.engine.params import FinishReason
-from baton.router.openai.tool_text import Argued, Called, CallReader, Event, Said
+from baton.router.openai.tools.text import Argued, Called, CallReader, Event, Said
 
 
 def message_of(events: Sequence[Event]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from baton.common.errors import InvalidRequest
-from baton.router.openai.responses_input import chat_messages
-from baton.router.openai.responses_request import (
+from baton.router.openai.responses_api.input import chat_messages
+from baton.router.openai.responses_api.request import (
     LOGPROBS,
     FlatChoice,
     FlatTool,

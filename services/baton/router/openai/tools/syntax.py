@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baton.router.openai.tools import ToolUse
+from baton.router.openai.tools.use import ToolUse
 
 
 @dataclass(frozen=True, slots=True)

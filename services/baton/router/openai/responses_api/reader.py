@@ -12,7 +12,7 @@ from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import chat_entries
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Head
-from baton.router.openai.responses_items import (
+from baton.router.openai.responses_api.items import (
     Call,
     CallGrew,
     Change,
@@ -24,7 +24,7 @@ from baton.router.openai.responses_items import (
     Spoke,
     Status,
 )
-from baton.router.openai.tool_text import Argued, Called, CallReader, Event, Said
+from baton.router.openai.tools.text import Argued, Called, CallReader, Event, Said
 from baton.router.text import TextModel
 
 

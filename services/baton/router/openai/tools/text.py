@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import blake2b
 
-from baton.router.openai.tool_syntax import Calling
+from baton.router.openai.tools.syntax import Calling
 
 ID_BYTES = 12  # 24 digits, as many characters as OpenAI's have
 

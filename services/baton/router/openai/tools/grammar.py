@@ -13,8 +13,8 @@ from typing import Any
 
 from baton.model.grammar_text import SPACING
 from baton.router.openai.closing import closed
-from baton.router.openai.tool_syntax import Calling, Syntax
-from baton.router.openai.tools import Function
+from baton.router.openai.tools.syntax import Calling, Syntax
+from baton.router.openai.tools.use import Function
 
 CALLS_MAX = 32
 """Of one answer: more than agents ask for at once."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from baton.common.errors import InvalidRequest
-from baton.router.openai.responses_request import ResponsesRequest
+from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import ContentPart, FunctionCall, Message, ToolCall, convert
 
 _ROLES = ("user", "assistant", "system", "developer")

@@ -13,8 +13,8 @@ from baton.router.openai.errors import error_object
 from baton.router.openai.generate import Piece
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Head, Usage
-from baton.router.openai.responses_reader import ItemReader
-from baton.router.openai.responses_request import ResponsesRequest, TextFormat
+from baton.router.openai.responses_api.reader import ItemReader
+from baton.router.openai.responses_api.request import ResponsesRequest, TextFormat
 from baton.router.text import TextModel
 
 
