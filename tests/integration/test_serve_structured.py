@@ -139,6 +139,24 @@ def test_a_call_is_made_and_its_result_is_answered(client: OpenAI) -> None:
     assert "18" in (answer.choices[0].message.content or "")
 
 
+def test_the_responses_api_says_the_same(client: OpenAI) -> None:
+    parsed = client.responses.parse(
+        model=MODEL, input=ANNA, temperature=0, max_output_tokens=100, text_format=Person
+    )
+    assert parsed.output_parsed == Person(name="Anna", age=31, city="Paris")
+    with client.responses.stream(
+        model=MODEL, input="What is the capital of France?", temperature=0
+    ) as stream:
+        said = "".join(
+            event.delta for event in stream if event.type == "response.output_text.delta"
+        )
+        whole = stream.get_final_response()
+    assert said == whole.output_text == "The capital of France is Paris."
+    assert whole.status == "completed"
+    assert whole.usage is not None
+    assert whole.usage.output_tokens == 8
+
+
 def listed(client: OpenAI, stack: Stack, *, killing: bool) -> str:
     """A long list, streamed; perhaps with the decode worker killed in the middle of it."""
     text = ""
