@@ -49,9 +49,13 @@ fix: setup ## Format, and mend what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# In two processes: these neither start servers nor take the machine's cores for themselves.
+SIDE_BY_SIDE := unit property simulation
+
 .PHONY: test
 test: check test-triton ## All checks, then every test
-	@$(BIN)/pytest -q tests --ignore=tests/consistency --ignore=tests/cluster --ignore=tests/triton
+	@$(BIN)/pytest -q $(SIDE_BY_SIDE:%=tests/%) -n 2 --dist loadfile
+	@$(BIN)/pytest -q tests $(patsubst %,--ignore=tests/%,consistency cluster triton $(SIDE_BY_SIDE))
 
 # In a process of its own: Triton decides at its import whether it compiles or interprets.
 .PHONY: test-triton

@@ -50,6 +50,7 @@ class Answer:
     prompt_logprobs: list[TokenSample] = field(default_factory=list)
     finish: FinishReason | None = None
     error: str = ""
+    code: str = ""
     cached_tokens: int | None = None
     path: str = ""
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,7 +70,7 @@ class Answer:
         self.begun.set()
         self.finish = finish_from_wire(update.finish_reason)
         if self.finish is not None:
-            self.error = update.error.message
+            self.error, self.code = update.error.message, update.error.code
             self.done.set()
 
 

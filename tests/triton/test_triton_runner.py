@@ -11,11 +11,11 @@ from baton.engine.blocks import BlockPool
 from baton.engine.cuda.build import CudaParts, RunnerSpec, build_cuda_runner
 from baton.engine.cuda.runner import OUT_OF_MEMORY
 from baton.engine.engine import Engine
+from baton.engine.failure import NOT_FINITE
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.engine.plan import KvIdentity, SchedulerLimits
 from baton.engine.quant.quantization import Quantization
-from baton.engine.sampler import NOT_FINITE
 from baton.engine.scheduler import Scheduler
 from baton.engine.weights.random_weights import RandomWeights
 from baton.model.config import Family, ModelConfig

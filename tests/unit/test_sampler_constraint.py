@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from baton.engine.agreement import RowSample, agreed, wanted_draws
 from baton.engine.batch import BatchSlice, SampleRequest
+from baton.engine.failure import NOT_FINITE, NOTHING_FITS
 from baton.engine.models.steps import Rows
 from baton.engine.params import SamplingParams
-from baton.engine.sampler import NOT_FINITE, NOTHING_FITS, sample_rows
+from baton.engine.sampler import sample_rows
 from support.fixed_constraint import FixedConstraint
 
 VOCAB = 50

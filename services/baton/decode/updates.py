@@ -1,6 +1,7 @@
 """Engine events as the updates a router reads. Values in, protobuf out; knows no stream."""
 
-from baton.common.errors import BatonError, EngineFailure
+from baton.common.errors import BatonError
+from baton.engine.failure import request_failure
 from baton.engine.messages import Tokens
 from baton.engine.params import FinishReason
 from baton.rpc.convert import error_to_wire, finish_to_wire, sample_to_wire
@@ -21,8 +22,7 @@ def tokens_update(request_id: str, event: Tokens, *, path: str) -> decode_pb2.Re
     if event.finish is not None:
         update.finish_reason = finish_to_wire(event.finish)
     if event.finish is FinishReason.ERROR:
-        failure = EngineFailure(event.error or "the engine gave the request up")
-        update.error.CopyFrom(error_to_wire(failure))
+        update.error.CopyFrom(error_to_wire(request_failure(event.error)))
     return update
 
 

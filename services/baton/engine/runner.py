@@ -11,7 +11,7 @@ from pathlib import Path
 from baton.common.errors import BatonError
 from baton.engine.agreement import RowSample, agreed, wanted_draws
 from baton.engine.batch import BatchSlice, SliceResult, StepBatch
-from baton.engine.failure import step_failure
+from baton.engine.failure import NOT_FINITE, step_failure
 from baton.engine.kernels.selection import Kernels, choose_library
 from baton.engine.kvcache import PagedKvCache
 from baton.engine.models.step_model import build_step_model
@@ -19,7 +19,7 @@ from baton.engine.models.steps import Rows, StepModel, best_tokens
 from baton.engine.params import TokenSample
 from baton.engine.quant.kv import KvCacheDtype, kv_dtype_name, require_kv_on_cpu
 from baton.engine.quant.quantization import Quantization, require_on_cpu
-from baton.engine.sampler import NOT_FINITE, RawLogprobs, sample_rows
+from baton.engine.sampler import RawLogprobs, sample_rows
 from baton.engine.weights.open import open_weights
 from baton.model.config import ModelConfig
 from baton.model.fetch import LocalModel

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from baton.engine.agreement import RowSample
 from baton.engine.batch import SampleRequest
+from baton.engine.failure import NOT_FINITE, NOTHING_FITS, NOTHING_LEFT
 from baton.engine.filters import NEVER, Row, edit_row, filter_row, kth_largest, needs_edit
 from baton.engine.models.steps import BestTokens, Rows, best_tokens
 from baton.engine.noise import Noise
@@ -20,10 +21,6 @@ from baton.engine.params import TokenLogprob, TokenSample
 # Tokens within a factor of e**8 of the likeliest are tried first; of all others only those whose
 # noise could lift them above the best of these: some tens of 50k.
 TRIED_NATS = 8.0
-
-NOT_FINITE = "the model's logits are not finite"
-NOTHING_LEFT = "the sampling parameters leave no token"
-NOTHING_FITS = "no token that the sampling parameters leave continues the grammar"
 
 
 def sample_rows(

@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from baton.common.errors import Cancelled, EngineFailure
+from baton.common.errors import Cancelled
 from baton.engine.batch import KvStore
+from baton.engine.failure import request_failure
 from baton.engine.messages import Event, Progress, Tokens
 from baton.engine.params import FinishReason
 from baton.handoff.codec import FirstToken, blocks_frame, first_token_frame
@@ -93,6 +94,6 @@ class Sender:
             )
             self._session.drawn()
         elif event.finish is FinishReason.ERROR:
-            raise EngineFailure(event.error or "the engine gave the request up")
+            raise request_failure(event.error)
         elif event.finish is not None:
             raise Cancelled("the request was cancelled")

@@ -22,10 +22,10 @@ from baton.engine.cuda.filling import Filler, StepShape, shape_step
 from baton.engine.cuda.kvcache import DeviceKvCache
 from baton.engine.cuda.sampling_rows import device_sample, takes_host
 from baton.engine.cuda.step import StepMemory, StepWork
-from baton.engine.failure import step_failure
+from baton.engine.failure import NOT_FINITE, step_failure
 from baton.engine.models.steps import best_tokens
 from baton.engine.params import TokenSample
-from baton.engine.sampler import NOT_FINITE, RawLogprobs, sample_rows
+from baton.engine.sampler import RawLogprobs, sample_rows
 
 STEPS_UNDERWAY_MAX = 2
 OUT_OF_MEMORY = "the device ran out of memory in this request's step"

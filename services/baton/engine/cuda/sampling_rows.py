@@ -16,9 +16,9 @@ from baton.engine.batch import SampleRequest
 from baton.engine.cuda.device import Device, Pinned
 from baton.engine.cuda.inputs import StepInputs
 from baton.engine.cuda.kernels.sampling import DrawParams, SamplingWorkspace, draw, likeliest
+from baton.engine.failure import NOT_FINITE, NOTHING_LEFT
 from baton.engine.filters import needs_edit
 from baton.engine.params import TokenSample
-from baton.engine.sampler import NOT_FINITE, NOTHING_LEFT
 
 HOST_ROWS_MAX = 16
 """Rows of logits on their way to the host at once: 8 MiB of a vocabulary of 128k."""
