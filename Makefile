@@ -71,7 +71,7 @@ GPU_LEFT_OUT := numpy pip hf-xet uvloop tokenizers huggingface-hub pygments pyya
 $(GPU_PACKAGES)/.done: $(UV) requirements/router.txt requirements/dev.txt Makefile
 	@rm -rf $(GPU_PACKAGES)
 	@$(UV) pip install --quiet --link-mode copy --target $(GPU_PACKAGES) --only-binary :all: \
-	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	    --python-version 3.12 --python-platform x86_64-manylinux_2_31 \
 	    --excludes <(printf '%s\n' $(GPU_LEFT_OUT)) \
 	    --constraints requirements/dev.txt --requirements requirements/router.txt pytest-asyncio --editable .
 	@touch $@
