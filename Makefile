@@ -66,7 +66,8 @@ test-triton: setup ## The GPU's kernels and runner on Triton's interpreter and a
 # those that stand beside torch and are large, or serve in a cluster only. Of baton itself it gets the
 # version alone: the code is found by PYTHONPATH.
 GPU_PACKAGES := .gpu-packages
-GPU_LEFT_OUT := numpy pip hf-xet uvloop tokenizers huggingface-hub pygments pyyaml tzdata kubernetes aiohttp aiohttp-retry
+GPU_LEFT_OUT := numpy pip hf-xet uvloop tokenizers huggingface-hub pygments pyyaml tzdata kubernetes aiohttp aiohttp-retry \
+    aiohappyeyeballs aiosignal charset-normalizer frozenlist fsspec multidict propcache yarl
 
 $(GPU_PACKAGES)/.done: $(UV) requirements/router.txt requirements/dev.txt Makefile
 	@rm -rf $(GPU_PACKAGES)
