@@ -60,7 +60,8 @@ class OtelTracing:
         headers = {"traceparent": parent.traceparent, "tracestate": parent.tracestate}
         context = self._w3c.extract(headers, Context())
         span = self._tracer.start_span(name, context, _KINDS[kind], _known(attributes))
-        return _OtelSpan(self._tracer, span)
+        # Per request: over days the two clocks drift apart.
+        return _OtelSpan(self._tracer, span, time.time_ns() - time.perf_counter_ns())
 
     def close(self) -> None:
         closing = threading.Thread(target=self._provider.shutdown, name="tracing", daemon=True)
@@ -73,12 +74,11 @@ class _OtelSpan:
 
     __slots__ = ("_context", "_span", "_tracer", "_unix_less_perf_ns")
 
-    def __init__(self, tracer: trace.Tracer, span: trace.Span) -> None:
+    def __init__(self, tracer: trace.Tracer, span: trace.Span, unix_less_perf_ns: int) -> None:
         self._tracer = tracer
         self._span = span
         self._context = span.get_span_context()
-        # Per span: over days the two clocks drift apart.
-        self._unix_less_perf_ns = time.time_ns() - time.perf_counter_ns()
+        self._unix_less_perf_ns = unix_less_perf_ns
 
     @property
     def traceparent(self) -> str:
@@ -101,7 +101,7 @@ class _OtelSpan:
         span = self._tracer.start_span(
             name, under, _KINDS[kind], _known(attributes), start_time=self._unix_ns(at_s)
         )
-        return _OtelSpan(self._tracer, span)
+        return _OtelSpan(self._tracer, span, self._unix_less_perf_ns)
 
     def rename(self, name: str) -> None:
         if self._span.is_recording():
