@@ -15,66 +15,26 @@ from baton.common.errors import (
     Unavailable,
     WorkerFailed,
 )
-from baton.common.metrics import Metrics
-from baton.common.tracing import NO_PARENT, Kind
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
-from baton.router.decide import Decision
-from baton.router.dispatch import Dispatcher
-from baton.router.fleet import Heard, WorkerState, WorkerView
-from baton.router.holding import Holding
-from baton.router.picture import Picture
-from baton.router.tally import Tally, Targets
-from baton.router.trace import RequestTrace
-from baton.router.work import Update, Work
+from baton.router.fleet import Heard, WorkerState
+from baton.router.work import Update
 from msgspec import structs
-from prometheus_client import CollectorRegistry
-from support.fake_fleet import LOST, FakeLinks, decode_worker, picture_of, refused, tokens
-from support.hand_clock import HandClock
-from support.traces import Traces
+from support.fake_fleet import (
+    EOS,
+    LOST,
+    WORK,
+    FakeLinks,
+    Fleet,
+    decode_worker,
+    dispatcher,
+    ran,
+    refused,
+    tokens,
+)
 
-EOS = 9
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 DRAINING, STARTING = WorkerState.DRAINING, WorkerState.STARTING
-WORK = Work("w", (1, 2, 3), SamplingParams(max_tokens=4), deadline_s=160.0)
 A, B, C, D = (decode_worker(address) for address in "abcd")
-
-
-class Fleet:
-    """A picture of workers that the test changes, and whoever waits for them."""
-
-    def __init__(self, *workers: WorkerView) -> None:
-        self.picture: Picture = picture_of(*workers)
-        self.metrics = Metrics(CollectorRegistry(), model_name="m")
-        self.tally = Tally(self.metrics, HandClock(), Targets())
-        self.holding: Holding[Decision] = Holding(self.tally.held)
-
-    def becomes(self, view: WorkerView) -> None:
-        self.picture.hear(Heard(view), 0.0)
-        self.holding.serve()
-
-    async def until_held(self, count: int) -> None:
-        while len(self.holding) != count:  # noqa: ASYNC110 (it has no event)
-            await asyncio.sleep(0)
-
-
-def dispatcher(links: FakeLinks, fleet: Fleet, *, ready_wait_s: float = 5.0) -> Dispatcher:
-    return Dispatcher(
-        picture=fleet.picture,
-        holding=fleet.holding,
-        links=links,
-        clock=HandClock(),
-        metrics=fleet.metrics,
-        tally=fleet.tally,
-        eos_token_ids=[EOS],
-        ready_wait_s=ready_wait_s,
-    )
-
-
-async def ran(
-    links: FakeLinks, fleet: Fleet, work: Work = WORK, *, ready_wait_s: float = 5.0
-) -> list[Update]:
-    runs = dispatcher(links, fleet, ready_wait_s=ready_wait_s).run(work)
-    return [update async for update in runs]
 
 
 def token_ids(updates: list[Update]) -> list[int]:
@@ -328,52 +288,3 @@ async def test_what_ran_is_told_for_scaling() -> None:
     assert (traffic.requests_arrived, traffic.requests_ended, traffic.requests_running) == (1, 1, 0)
     assert (traffic.prompt_tokens_arrived, traffic.prompt_tokens_cached) == (3, 2)
     assert traffic.output_tokens == 2
-
-
-def traced(traces: Traces) -> Work:
-    span = traces.tracing("router").begin("request", Kind.SERVER, NO_PARENT, {})
-    return replace(WORK, trace=RequestTrace(span))
-
-
-async def test_each_try_is_a_span_whose_context_goes_along() -> None:
-    traces = Traces()
-    links = FakeLinks([tokens(5), LOST], [tokens(6, 7, finish=STOP)])
-    await ran(links, Fleet(A, B), traced(traces))
-    assert traces.tree() == "router: request\n  router: try !unavailable\n  router: try"
-    tries = traces.of("try")
-    assert [ticket.submission.traceparent for ticket in links.tickets] == [
-        each.traceparent for each in tries
-    ]
-    assert all(each.ended for each in tries)
-    assert [each.attributes["gen_ai.usage.output_tokens"] for each in tries] == [1, 2]
-    assert [each.attributes["baton.output_tokens_before"] for each in tries] == [0, 1]
-    assert tries[1].attributes["gen_ai.response.finish_reasons"] == ["stop"]
-    assert traces.one("request").attributes["baton.tries"] == 2
-
-
-async def test_a_try_ends_when_nobody_wants_its_tokens_any_more() -> None:
-    traces = Traces()
-    links = FakeLinks([tokens(5), tokens(6)])
-    async with aclosing(dispatcher(links, Fleet(A)).run(traced(traces))) as updates:
-        await anext(updates)
-    [attempt] = traces.of("try")
-    assert attempt.ended
-    assert attempt.error is None
-    assert attempt.attributes["gen_ai.usage.output_tokens"] == 1
-
-
-async def test_a_worker_that_cannot_be_reached_is_a_try_too() -> None:
-    traces = Traces()
-    links = FakeLinks(Unavailable("no"), [tokens(6, finish=STOP)])
-    await ran(links, Fleet(A, B), traced(traces))
-    assert [each.error for each in traces.of("try")] == ["unavailable", None]
-
-
-async def test_the_wait_for_a_worker_is_told() -> None:
-    traces = Traces()
-    fleet = Fleet()
-    running = asyncio.create_task(ran(FakeLinks([tokens(6, finish=STOP)]), fleet, traced(traces)))
-    await fleet.until_held(1)
-    fleet.becomes(A)
-    await running
-    assert list(traces.one("request").events) == ["waited for a worker"]
