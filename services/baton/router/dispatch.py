@@ -17,8 +17,8 @@ from baton.router.fleet import Role
 from baton.router.holding import Holding
 from baton.router.journey import Journey, too_late
 from baton.router.picture import Picture
+from baton.router.request_trace import TryTrace
 from baton.router.tally import Tally
-from baton.router.trace import TryTrace
 from baton.router.work import DecodeSide, Submission, Ticket, Update, Work
 
 DEADLINE_GRACE_S = 2.0

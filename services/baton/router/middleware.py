@@ -15,7 +15,7 @@ from baton.common.errors import EngineFailure
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.openai.errors import error_response
-from baton.router.trace import RequestTrace
+from baton.router.request_trace import RequestTrace
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"

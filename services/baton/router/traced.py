@@ -14,7 +14,7 @@ from baton.common.tracing import (
     Tracing,
 )
 from baton.router.middleware import API_PREFIX, CLIENT_GONE_STATUS, endpoint_of, request_id_of
-from baton.router.trace import RequestTrace
+from baton.router.request_trace import RequestTrace
 
 
 class Traced:

@@ -12,7 +12,7 @@ import msgspec
 from baton.common.errors import BatonError
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.router.fleet import Fleet
-from baton.router.trace import RequestTrace
+from baton.router.request_trace import RequestTrace
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import msgspec
 from baton.engine.params import FinishReason, TokenSample
 from baton.router.detokenize import Detokenizer, TokenBytes
 from baton.router.openai.plan import Choice, Plan
-from baton.router.trace import RequestTrace
+from baton.router.request_trace import RequestTrace
 from baton.router.work import Update, Work
 
 PIECES_WAITING_MAX = 64

@@ -30,10 +30,10 @@ from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
 from baton.router.openai.span import asked_attributes
 from baton.router.openai.sse import EventStream
+from baton.router.request_trace import RequestTrace
 from baton.router.tally import Tally
 from baton.router.telemetry import Meter, note_asked
 from baton.router.text import TextModel
-from baton.router.trace import RequestTrace
 from baton.router.work import FleetSource
 
 _log = get_log(__name__)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from baton.common.errors import Unavailable
 from baton.common.tracing import NO_PARENT, Kind
 from baton.engine.params import FinishReason
-from baton.router.trace import RequestTrace
+from baton.router.request_trace import RequestTrace
 from baton.router.work import Work
 from support.fake_fleet import LOST, WORK, FakeLinks, Fleet, decode_worker, dispatcher, ran, tokens
 from support.traces import Traces
