@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 from baton.common.logs import configure_logs
+from baton.common.otel import OtelTracing
 from baton.common.tracing import Kind
 from baton.worker.loop import QueueLimits
 from baton.worker.watch import Role
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support.byte_tokenizer import VOCAB_SIZE
 from support.fake_decode import FakeDecode, Script
 from support.fake_engine import FakeEngine
@@ -275,3 +279,22 @@ async def test_untraced_nothing_travels_and_nothing_is_logged(log: io.StringIO) 
         await router.http.post("/v1/completions", json=BODY, headers=HEADERS)
         assert not decode.submits[0].HasField("traceparent")
     assert "trace_id" not in log.getvalue()
+
+
+async def test_opentelemetry_takes_all_that_a_router_tells(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing = OtelTracing(provider)
+    async with FakeDecode() as decode, running_router([decode], tracing=tracing) as router:
+        await router.http.post("/v1/completions", json=BODY, headers=HEADERS)
+        await router.openai.completions.create(**BODY, n=2)
+        assert await router.traffic.wait_idle(5)
+        contexts = {submit.traceparent.split("-")[2] for submit in decode.submits}
+    ended = exporter.get_finished_spans()
+    assert sorted(span.name for span in ended) == ["POST /v1/completions"] * 2 + ["try"] * 3
+    tries = {f"{span.context.span_id:016x}" for span in ended if span.name == "try"}
+    assert contexts == tries
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
