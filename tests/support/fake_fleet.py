@@ -1,14 +1,26 @@
-"""Decode workers and links as the dispatcher sees them, in memory and by script."""
+"""The decode side as the dispatcher sees it, in memory and by script, and a dispatcher over it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from baton.common.errors import BatonError, Unavailable
-from baton.engine.params import FinishReason, TokenSample
+from baton.common.metrics import Metrics
+from baton.engine.params import FinishReason, SamplingParams, TokenSample
+from baton.router.decide import Decision
+from baton.router.dispatch import Dispatcher
 from baton.router.fleet import Heard, Layout, Role, WorkerState, WorkerView
+from baton.router.holding import Holding
 from baton.router.inbox import Inbox
 from baton.router.picture import Picture
-from baton.router.work import Submission, Update
+from baton.router.tally import Tally, Targets
+from baton.router.work import Submission, Update, Work
+from prometheus_client import CollectorRegistry
+
+from support.hand_clock import HandClock
+
+EOS = 9
+WORK = Work("w", (1, 2, 3), SamplingParams(max_tokens=4), deadline_s=160.0)
 
 LAYOUT = Layout("rev", layers=1, kv_heads=1, head_size=8, block_size=16, dtype="float32")
 
@@ -81,3 +93,41 @@ def picture_of(*workers: WorkerView, now_s: float = 0.0) -> Picture:
     for view in workers:
         picture.hear(Heard(view), now_s)
     return picture
+
+
+class Fleet:
+    """A picture of workers that the test changes, and whoever waits for them."""
+
+    def __init__(self, *workers: WorkerView) -> None:
+        self.picture: Picture = picture_of(*workers)
+        self.metrics = Metrics(CollectorRegistry(), model_name="m")
+        self.tally = Tally(self.metrics, HandClock(), Targets())
+        self.holding: Holding[Decision] = Holding(self.tally.held)
+
+    def becomes(self, view: WorkerView) -> None:
+        self.picture.hear(Heard(view), 0.0)
+        self.holding.serve()
+
+    async def until_held(self, count: int) -> None:
+        while len(self.holding) != count:  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0)
+
+
+def dispatcher(links: FakeLinks, fleet: Fleet, *, ready_wait_s: float = 5.0) -> Dispatcher:
+    return Dispatcher(
+        picture=fleet.picture,
+        holding=fleet.holding,
+        links=links,
+        clock=HandClock(),
+        metrics=fleet.metrics,
+        tally=fleet.tally,
+        eos_token_ids=[EOS],
+        ready_wait_s=ready_wait_s,
+    )
+
+
+async def ran(
+    links: FakeLinks, fleet: Fleet, work: Work = WORK, *, ready_wait_s: float = 5.0
+) -> list[Update]:
+    runs = dispatcher(links, fleet, ready_wait_s=ready_wait_s).run(work)
+    return [update async for update in runs]

@@ -2,7 +2,8 @@
 
 `python -m support.fake_worker_process ROLE DIRECTORY FLAGS...`. While DIRECTORY holds a file
 `load`, `step` or `loop`, the model does not load, no engine step ends, the event loop does not turn
-(the last from SIGUSR1 on). A file `pace` makes each step take a tenth of a second.
+(the last from SIGUSR1 on). A file `pace` makes each step take a tenth of a second. When it ends it
+leaves the names of all modules it had loaded in a file `modules`.
 """
 
 import os
@@ -88,9 +89,11 @@ def run() -> int:
     # Python runs signal handlers on the main thread, which is the event loop's.
     signal.signal(signal.SIGUSR1, lambda *_: wait_gone(directory / "loop"))
     service = PrefillService if role is Role.PREFILL else DecodeService
-    return app.main(
+    code = app.main(
         role, service, sys.argv[3:], os.environ, models=FakeModels(directory), limits=SOON
     )
+    (directory / "modules").write_text("\n".join(sys.modules))
+    return code
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from baton.common.clock import SystemClock
 from baton.common.metrics import Metrics
+from baton.common.tracing import NO_TRACING, Tracing
 from baton.decode.service import DecodeService
 from baton.engine.costmodel import CostModel
 from baton.engine.messages import Cancel
@@ -24,6 +25,7 @@ from baton.rpc.server import new_server
 from baton.rpc.v1 import decode_pb2, decode_pb2_grpc, worker_pb2_grpc
 from baton.worker.loop import EngineLoop, QueueLimits
 from baton.worker.parts import RoleService, WorkerParts
+from baton.worker.spans import RequestSpans
 from baton.worker.state import WorkerEvent, WorkerLife
 from baton.worker.turns import Turn
 from baton.worker.watch import Role, WatchHub, WorkerCard
@@ -49,10 +51,13 @@ class FakeWorker:
         limits: QueueLimits | None = None,
         heartbeat_s: float = 0.05,
         new_service: Callable[[WorkerParts], RoleService] | None = None,
+        tracing: Tracing = NO_TRACING,
+        model_name: str = "fake",
+        vocab_size: int = VOCAB_SIZE,
     ) -> None:
         self.engine = engine
         self.life = WorkerLife()
-        card = WorkerCard(role, "fake", layout, engine.block_count, engine.block_count * 4)
+        card = WorkerCard(role, model_name, layout, engine.block_count, engine.block_count * 4)
         self.costs = CostModel()
         self.hub = WatchHub(card, self.life, self.costs, incarnation=7)
         self.failure: Exception | None = None
@@ -66,8 +71,16 @@ class FakeWorker:
         )
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry, model_name="fake")
+        self.spans = RequestSpans(tracing)
         self.parts = WorkerParts(
-            self.loop, self.life, layout, VOCAB_SIZE, SystemClock(), metrics, self.costs
+            self.loop,
+            self.life,
+            layout,
+            vocab_size,
+            SystemClock(),
+            metrics,
+            self.costs,
+            spans=self.spans,
         )
         default = PrefillService if role is Role.PREFILL else DecodeService
         self.service: RoleService = (new_service or default)(self.parts)
@@ -123,6 +136,7 @@ class FakeWorker:
 
     def _observe(self, turn: Turn) -> None:
         self.hub.observe(turn)
+        self.spans.observe(turn)
         self._turned.set()
 
     def _broken(self, error: Exception) -> None:
@@ -149,6 +163,7 @@ def submit_command(
     candidates: Sequence[str] = (),
     output: Sequence[int] = (),
     deadline_s: float = 30.0,
+    traceparent: str | None = None,
 ) -> decode_pb2.DecodeCommand:
     return decode_pb2.DecodeCommand(
         submit=decode_pb2.Submit(
@@ -158,6 +173,7 @@ def submit_command(
             sampling=params_to_wire(params),
             deadline_s=deadline_s,
             prefill_candidates=candidates,
+            traceparent=traceparent,
         )
     )
 

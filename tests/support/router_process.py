@@ -5,11 +5,13 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 import openai
 import uvicorn
 from baton.common.clock import SystemClock
+from baton.common.tracing import NO_TRACING, Tracing
 from baton.router.app import create_router
 from baton.router.discovery import ServiceFeed
 from baton.router.settings import RouterSettings
@@ -17,7 +19,13 @@ from baton.router.text import TextModel
 from baton.router.traffic import Traffic
 
 from support.byte_tokenizer import byte_model
-from support.fake_decode import FakeDecode
+
+
+class HasAddress(Protocol):
+    """A worker, of which a router is told no more."""
+
+    @property
+    def address(self) -> str: ...
 
 
 @dataclass
@@ -38,11 +46,12 @@ class RunningRouter:
 
 @asynccontextmanager
 async def running_router(
-    decodes: Sequence[FakeDecode],
+    decodes: Sequence[HasAddress],
     *,
     wait: bool = True,
     services: ServiceFeed | None = None,
     model: TextModel | None = None,
+    tracing: Tracing = NO_TRACING,
     **changes: object,
 ) -> AsyncIterator[RunningRouter]:
     """A router over these workers; with `wait`, once it hears all of them."""
@@ -57,7 +66,12 @@ async def running_router(
     )
     traffic = Traffic()
     made = create_router(
-        settings, model or byte_model(), clock=SystemClock(), traffic=traffic, services=services
+        settings,
+        model or byte_model(),
+        clock=SystemClock(),
+        traffic=traffic,
+        services=services,
+        tracing=tracing,
     )
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]

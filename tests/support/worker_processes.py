@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,22 @@ def _prepare(directory: Path, hold: Sequence[str]) -> None:
 
 @asynccontextmanager
 async def worker_process(
-    role: str, directory: Path, *flags: str, ready: bool = True, hold: Sequence[str] = ()
+    role: str,
+    directory: Path,
+    *flags: str,
+    ready: bool = True,
+    hold: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[WorkerProcess]:
-    """A worker that holds `hold` from its start; with `ready`, once it is ready."""
+    """A worker that holds `hold` from its start; with `ready`, once it is ready. `environ`: on top
+    of ours."""
     _prepare(directory, hold)
     port, metrics_port = free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "support.fake_worker_process", role, str(directory)),
         *("--model", "none", "--model-name", "fake"),
         *("--port", str(port), "--metrics-port", str(metrics_port), *flags),
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": str(TESTS), **(environ or {})},
         stdout=PIPE,
         stderr=PIPE,
     )

@@ -15,63 +15,26 @@ from baton.common.errors import (
     Unavailable,
     WorkerFailed,
 )
-from baton.common.metrics import Metrics
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
-from baton.router.decide import Decision
-from baton.router.dispatch import Dispatcher
-from baton.router.fleet import Heard, WorkerState, WorkerView
-from baton.router.holding import Holding
-from baton.router.picture import Picture
-from baton.router.tally import Tally, Targets
-from baton.router.work import Update, Work
+from baton.router.fleet import Heard, WorkerState
+from baton.router.work import Update
 from msgspec import structs
-from prometheus_client import CollectorRegistry
-from support.fake_fleet import LOST, FakeLinks, decode_worker, picture_of, refused, tokens
-from support.hand_clock import HandClock
+from support.fake_fleet import (
+    EOS,
+    LOST,
+    WORK,
+    FakeLinks,
+    Fleet,
+    decode_worker,
+    dispatcher,
+    ran,
+    refused,
+    tokens,
+)
 
-EOS = 9
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 DRAINING, STARTING = WorkerState.DRAINING, WorkerState.STARTING
-WORK = Work("w", (1, 2, 3), SamplingParams(max_tokens=4), deadline_s=160.0)
 A, B, C, D = (decode_worker(address) for address in "abcd")
-
-
-class Fleet:
-    """A picture of workers that the test changes, and whoever waits for them."""
-
-    def __init__(self, *workers: WorkerView) -> None:
-        self.picture: Picture = picture_of(*workers)
-        self.metrics = Metrics(CollectorRegistry(), model_name="m")
-        self.tally = Tally(self.metrics, HandClock(), Targets())
-        self.holding: Holding[Decision] = Holding(self.tally.held)
-
-    def becomes(self, view: WorkerView) -> None:
-        self.picture.hear(Heard(view), 0.0)
-        self.holding.serve()
-
-    async def until_held(self, count: int) -> None:
-        while len(self.holding) != count:  # noqa: ASYNC110 (it has no event)
-            await asyncio.sleep(0)
-
-
-def dispatcher(links: FakeLinks, fleet: Fleet, *, ready_wait_s: float = 5.0) -> Dispatcher:
-    return Dispatcher(
-        picture=fleet.picture,
-        holding=fleet.holding,
-        links=links,
-        clock=HandClock(),
-        metrics=fleet.metrics,
-        tally=fleet.tally,
-        eos_token_ids=[EOS],
-        ready_wait_s=ready_wait_s,
-    )
-
-
-async def ran(
-    links: FakeLinks, fleet: Fleet, work: Work = WORK, *, ready_wait_s: float = 5.0
-) -> list[Update]:
-    runs = dispatcher(links, fleet, ready_wait_s=ready_wait_s).run(work)
-    return [update async for update in runs]
 
 
 def token_ids(updates: list[Update]) -> list[int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from baton.common.errors import BatonError, InvalidRequest, Overloaded
 from baton.common.logs import get_log
+from baton.common.tracing import Attributes
 from baton.decode.path import PrefillPath, path_before_reserving, path_once_reserved
 from baton.decode.updates import error_update, finish_update, tokens_update
 from baton.engine.messages import Cancel, KvArrived, KvComplete, KvLost, Reserved, Submit, Tokens
@@ -25,6 +26,7 @@ from baton.rpc.v1 import decode_pb2
 from baton.worker.intake import require_computable
 from baton.worker.loop import Notice
 from baton.worker.parts import WorkerParts
+from baton.worker.spans import RequestSpan
 from baton.worker.turns import Refused
 
 Write = Callable[[decode_pb2.StepFrame], Awaitable[None]]
@@ -40,6 +42,7 @@ class Running:
     deadline_s: float  # on the clock's monotonic scale
     path: PrefillPath | None  # None until it is known where the prompt is computed
     timer: asyncio.TimerHandle
+    told: RequestSpan
     transfer: asyncio.Task[None] | None = None
     answered: bool = False  # its first update has left
 
@@ -116,7 +119,7 @@ class RouterStream:
         """The stream is gone: cancel all it carried."""
         for running in list(self._running.values()):
             self._cancel(running, FinishReason.CANCELLED)
-            self._forget(running)
+            self._forget(running, FinishReason.CANCELLED)
 
     def handle(self, command: decode_pb2.DecodeCommand) -> None:
         """One command. What is wrong with it ends its request, never the stream."""
@@ -142,7 +145,7 @@ class RouterStream:
                 case Tokens():
                     updates.append(self._update(request_id, running, notice))
                 case Refused(_, error):
-                    self._forget(running)
+                    self._forget(running, FinishReason.ERROR, error)
                     updates.append(error_update(request_id, error))
         self._send(updates)
 
@@ -150,20 +153,23 @@ class RouterStream:
 
     def _submit(self, wire: decode_pb2.Submit) -> None:
         twin = self._running.get(wire.request_id)
+        told = self._parts.spans.begin("decode", wire.traceparent, _attributes(wire))
         try:
             if twin is not None:  # one id, one terminal update: it ends both
                 self._cancel(twin, FinishReason.CANCELLED)
-                self._forget(twin)
+                self._forget(twin, FinishReason.CANCELLED)
                 raise InvalidRequest(f"request id {wire.request_id!r} is in use on this stream")
             self._parts.life.require_ready()
             if wire.deadline_s <= 0:
+                told.end(FinishReason.DEADLINE)
                 self._send([finish_update(wire.request_id, FinishReason.DEADLINE)])
                 return
-            self._start(wire)
+            self._start(wire, told)
         except BatonError as error:
+            told.end(error=error)
             self._send([error_update(wire.request_id, error)])
 
-    def _start(self, wire: decode_pb2.Submit) -> None:
+    def _start(self, wire: decode_pb2.Submit, told: RequestSpan) -> None:
         order = PrefillOrder(
             request_id=wire.request_id,
             prompt=tuple(wire.prompt_token_ids),
@@ -191,7 +197,8 @@ class RouterStream:
         self._parts.engine.submit(command, self)
         deadline_s = self._parts.clock.monotonic_s() + wire.deadline_s
         timer = asyncio.get_running_loop().call_later(wire.deadline_s, self._expire, engine_id)
-        running = Running(engine_id, order, candidates, deadline_s, path, timer)
+        told.follow(engine_id, computes=path is not None)
+        running = Running(engine_id, order, candidates, deadline_s, path, timer, told)
         self._running[wire.request_id] = running
         self._request_ids[engine_id] = wire.request_id
 
@@ -205,6 +212,7 @@ class RouterStream:
         if running.path is None:
             running.transfer = asyncio.create_task(self._transfer(running, reserved))
         else:
+            running.told.computing()
             self._parts.engine.post(KvLost(running.engine_id))
 
     async def _transfer(self, running: Running, reserved: Reserved) -> None:
@@ -215,6 +223,7 @@ class RouterStream:
             reserved.block_table,
             reserved.held_blocks,
             running.deadline_s,
+            running.told.span,
         )
         receiver = Receiver(
             layout=self._parts.layout,
@@ -230,7 +239,9 @@ class RouterStream:
                 transfer, lambda blocks: engine.post(KvArrived(engine_id, blocks))
             )
         except Exception as error:  # our bug: the request must not wait for its deadline
-            self._log.error("a transfer failed", error=error, request_id=running.order.request_id)
+            fields = running.told.span.log_fields
+            request_id = running.order.request_id
+            self._log.error("a transfer failed", error=error, request_id=request_id, **fields)
             result = Lost(attempts=0)
         if isinstance(result, Delivered):
             running.path = PrefillPath.REMOTE
@@ -238,6 +249,7 @@ class RouterStream:
             engine.post(KvComplete(engine_id, token.sample, token.cached_tokens))
         else:
             running.path = PrefillPath.PREFILL_FAILED
+            running.told.computing()
             engine.post(KvLost(engine_id))
 
     def _expire(self, engine_id: str) -> None:
@@ -250,8 +262,11 @@ class RouterStream:
         running.release()
         self._parts.engine.post(Cancel(running.engine_id, reason))
 
-    def _forget(self, running: Running) -> None:
+    def _forget(
+        self, running: Running, finish: FinishReason, error: BatonError | None = None
+    ) -> None:
         running.release()
+        running.told.end(finish, error)
         del self._request_ids[running.engine_id]
         del self._running[running.order.request_id]
         self._filled.set()
@@ -260,9 +275,10 @@ class RouterStream:
         path = "" if running.answered or running.path is None else running.path.value
         if path:
             self._parts.metrics.count("baton_decode_prefill_total", path=path)
+            running.told.span.note({"baton.prefill.path": path})
         running.answered = True
         if event.finish is not None:
-            self._forget(running)
+            self._forget(running, event.finish)
         return tokens_update(request_id, event, path=path)
 
     def _send(self, updates: Sequence[decode_pb2.RequestUpdate]) -> None:
@@ -273,3 +289,12 @@ class RouterStream:
             return
         self._outbox.append(decode_pb2.StepFrame(updates=updates))
         self._filled.set()
+
+
+def _attributes(wire: decode_pb2.Submit) -> Attributes:
+    return {
+        "baton.request_id": wire.request_id,
+        "baton.output_tokens_before": len(wire.output_token_ids),
+        "gen_ai.request.max_tokens": wire.sampling.max_tokens,
+        "gen_ai.usage.input_tokens": len(wire.prompt_token_ids),
+    }

@@ -60,8 +60,9 @@ def layout_from_wire(wire: worker_pb2.KvLayout) -> KvLayout:
 
 
 def order_to_wire(
-    order: PrefillOrder, layout: KvLayout, *, skip_blocks: int
+    order: PrefillOrder, layout: KvLayout, *, skip_blocks: int, traceparent: str = ""
 ) -> prefill_pb2.PrefillRequest:
+    """`traceparent`: of the call, where it is traced."""
     return prefill_pb2.PrefillRequest(
         request_id=order.request_id,
         prompt_token_ids=order.prompt,
@@ -70,6 +71,7 @@ def order_to_wire(
         skip_blocks=skip_blocks,
         layout=layout_to_wire(layout),
         cache_salt=order.cache_salt,
+        traceparent=traceparent or None,
     )
 
 

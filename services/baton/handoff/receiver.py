@@ -18,6 +18,7 @@ from baton.common.clock import Clock
 from baton.common.errors import TransferCorrupt
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
+from baton.common.tracing import NO_SPAN, Kind, Span
 from baton.engine.batch import KvStore
 from baton.engine.costmodel import CostModel
 from baton.handoff.codec import (
@@ -69,6 +70,7 @@ class Transfer:
     block_table: tuple[int, ...]  # covers the whole sequence
     held_blocks: int  # leading blocks of it that hold KV already
     deadline_s: float  # on the clock's monotonic scale
+    span: Span = NO_SPAN  # of the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +153,10 @@ class Receiver:
         """One candidate's answer; None, told to log and metrics, when it fails."""
         began_s = self._clock.monotonic_s()
         outcome, detail, skip_blocks = Outcome.CANCELLED, "", session.kept_blocks
+        span = _begin_span(transfer, address, skip_blocks)
         try:
             with self._metrics.under_way("baton_handoff_inflight"):
-                token = await self._run(transfer, address, session, arrived)
+                token = await self._run(transfer, address, session, arrived, span.traceparent)
             outcome = Outcome.COMPLETE
             self._metrics.observe("baton_handoff_seconds", self._clock.monotonic_s() - began_s)
             return token
@@ -167,6 +170,7 @@ class Receiver:
             if session.state is not ReceiverState.DONE:
                 session.fail()
             self._metrics.count("baton_handoff_total", outcome=outcome.value)
+            _tell_end(span, outcome, session)
         self._log.warning(
             "hand-off failed",
             request_id=transfer.order.request_id,
@@ -175,6 +179,7 @@ class Receiver:
             detail=detail,
             skipped_blocks=skip_blocks,
             kept_blocks=session.kept_blocks,
+            **transfer.span.log_fields,
         )
         return None
 
@@ -184,8 +189,14 @@ class Receiver:
         address: str,
         session: ReceiverSession,
         arrived: Callable[[int], None],
+        traceparent: str,
     ) -> FirstToken:
-        request = order_to_wire(transfer.order, self._layout, skip_blocks=session.kept_blocks)
+        request = order_to_wire(
+            transfer.order,
+            self._layout,
+            skip_blocks=session.kept_blocks,
+            traceparent=traceparent,
+        )
         stub = prefill_pb2_grpc.PrefillStub(self._channels.channel(address))
         call = stub.Run(request, timeout=max(0.0, self._left_s(transfer)))
         limit_s, pace = FIRST_FRAME_LIMIT_S, _Pace(self._clock)
@@ -226,6 +237,21 @@ class Receiver:
 
     def _left_s(self, transfer: Transfer) -> float:
         return transfer.deadline_s - self._clock.monotonic_s()
+
+
+def _begin_span(transfer: Transfer, address: str, skip_blocks: int) -> Span:
+    return transfer.span.child(
+        "hand-off",
+        Kind.CLIENT,
+        {"baton.worker": address, "baton.skipped_blocks": skip_blocks},
+    )
+
+
+def _tell_end(span: Span, outcome: Outcome, session: ReceiverSession) -> None:
+    span.note({"baton.handoff.outcome": outcome.value, "baton.kept_blocks": session.kept_blocks})
+    if outcome not in (Outcome.COMPLETE, Outcome.CANCELLED):
+        span.fail(outcome.value)
+    span.end()
 
 
 _REFUSALS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)

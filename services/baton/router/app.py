@@ -16,6 +16,7 @@ from baton.common.clock import Clock
 from baton.common.errors import BatonError
 from baton.common.metrics import Metrics
 from baton.common.signals import RouterSignals
+from baton.common.tracing import NO_TRACING, Tracing
 from baton.model.card import read_config
 from baton.model.chat import ChatTemplate
 from baton.model.fetch import resolve
@@ -30,8 +31,8 @@ from baton.router.fleet import Role
 from baton.router.holding import Holding
 from baton.router.kube_feed import KubernetesFeed, in_cluster
 from baton.router.members import Members
-from baton.router.middleware import DisconnectWatch, Observed, RequestIds
-from baton.router.openai.errors import error_response, http_error_response
+from baton.router.middleware import DisconnectWatch, Observed, RequestIds, trace_of
+from baton.router.openai.errors import error_response, http_error_code, http_error_response
 from baton.router.openai.routes import api_routes, people_routes
 from baton.router.openai.service import Completions
 from baton.router.operations import metrics_routes, operations_app, ready_routes
@@ -43,6 +44,7 @@ from baton.router.stage import Stage
 from baton.router.tally import Tally, Targets
 from baton.router.telemetry import ROUTER_METRICS
 from baton.router.text import TextModel, longest_token_bytes
+from baton.router.traced import Traced
 from baton.router.traffic import Traffic
 from baton.router.watch import GrpcWatches
 from baton.rpc.certificate_expiry import show_expiry
@@ -85,6 +87,7 @@ def create_router(
     clock: Clock,
     traffic: Traffic,
     services: ServiceFeed | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> Router:
     """`services`: instead of the API server that a pod would ask. Raises ConfigError."""
     metrics = Metrics(CollectorRegistry(), model_name=model.name)
@@ -127,7 +130,7 @@ def create_router(
     api.include_router(ready_routes(ready))
     if settings.metrics_port == 0:
         api.include_router(metrics_routes(metrics, traffic))
-    _surround(api, metrics, traffic)
+    _surround(api, metrics, traffic, tracing)
     return Router(api, operations_app(metrics, traffic, ready, signals))
 
 
@@ -222,21 +225,27 @@ def _completions(
     )
 
 
-def _surround(api: FastAPI, metrics: Metrics, traffic: Traffic) -> None:
+def _surround(api: FastAPI, metrics: Metrics, traffic: Traffic, tracing: Tracing) -> None:
     """What is around every request of a client."""
     api.add_exception_handler(BatonError, _on_baton_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_middleware(DisconnectWatch)  # the last added is the outermost
     api.add_middleware(Observed, metrics=metrics, traffic=traffic)
+    if tracing.on:
+        api.add_middleware(Traced, tracing=tracing)
     api.add_middleware(RequestIds, new_id=_new_id)
 
 
-async def _on_baton_error(_: Request, error: Exception) -> Response:
-    return error_response(cast(BatonError, error))
+async def _on_baton_error(request: Request, error: Exception) -> Response:
+    known = cast(BatonError, error)
+    trace_of(request.scope).span.fail(known.code)
+    return error_response(known)
 
 
-async def _on_http_error(_: Request, error: Exception) -> Response:
-    return http_error_response(cast(HTTPException, error))
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    known = cast(HTTPException, error)
+    trace_of(request.scope).span.fail(http_error_code(known) or str(known.status_code))
+    return http_error_response(known)
 
 
 def _new_id() -> str:

@@ -213,6 +213,7 @@ def _submit_command(submission: Submission) -> decode_pb2.DecodeCommand:
             deadline_s=submission.remaining_s,
             prefill_candidates=submission.prefill_candidates,
             cache_salt=submission.cache_salt,
+            traceparent=submission.traceparent or None,
         )
     )
 

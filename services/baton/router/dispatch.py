@@ -17,6 +17,7 @@ from baton.router.fleet import Role
 from baton.router.holding import Holding
 from baton.router.journey import Journey, too_late
 from baton.router.picture import Picture
+from baton.router.request_trace import TryTrace
 from baton.router.tally import Tally
 from baton.router.work import DecodeSide, Submission, Ticket, Update, Work
 
@@ -65,36 +66,49 @@ class Dispatcher:
                     yield Update(finish=finish)
                     return
                 decision = await self._decision(journey)
-                ticket = await self._submit(journey, decision)
-                if ticket is None:
-                    continue
-                late = self._fail_when_late(ticket, work)
-                self._tally.submitted()
-                try:
-                    while True:
-                        update = journey.take(await ticket.next())
-                        if update.cached_tokens:
-                            self._tally.found_cached(update.cached_tokens)
-                        yield update
-                        if update.finish is not None:
-                            return
-                except BatonError as error:
-                    self._move_on(journey, decision, error, lost=ticket.lost)
-                finally:
-                    self._tally.left()
-                    late.cancel()
-                    ticket.cancel()
+                with self._trying(journey, decision) as trial:
+                    ticket = await self._submit(journey, decision, trial)
+                    if ticket is None:
+                        continue
+                    late = self._fail_when_late(ticket, work)
+                    self._tally.submitted()
+                    first = True
+                    try:
+                        while True:
+                            update = journey.take(await ticket.next())
+                            if update.cached_tokens:
+                                self._tally.found_cached(update.cached_tokens)
+                            if first:
+                                first = False
+                                trial.first_token(update.cached_tokens)
+                            if update.finish is not None:
+                                trial.finished(update.finish)
+                            yield update  # often the last thing asked of us
+                            if update.finish is not None:
+                                return
+                    except BatonError as error:
+                        self._move_on(journey, decision, error, trial, lost=ticket.lost)
+                    finally:
+                        self._tally.left()
+                        late.cancel()
+                        ticket.cancel()
+                        trial.generated(len(journey.output))
         finally:
             self._tally.ended(len(journey.output))
 
-    async def _submit(self, journey: Journey, decision: Decision) -> Ticket | None:
+    def _trying(self, journey: Journey, decision: Decision) -> TryTrace:
+        work = journey.work
+        output_tokens = len(journey.output)
+        return work.trace.begin_try(decision, work_id=work.work_id, output_tokens=output_tokens)
+
+    async def _submit(self, journey: Journey, decision: Decision, trial: TryTrace) -> Ticket | None:
         """None: this worker does not take it now. Raises where no other try helps."""
         remaining_s = self._remaining_s(journey.work)
-        submission: Submission = journey.submission(decision, remaining_s)
+        submission: Submission = journey.submission(decision, remaining_s, trial.traceparent)
         try:
             return await self._links.submit(decision.decode.address, submission)
         except Unavailable as error:
-            self._move_on(journey, decision, error, lost=False)
+            self._move_on(journey, decision, error, trial, lost=False)
             return None
 
     async def _decision(self, journey: Journey) -> Decision:
@@ -104,6 +118,7 @@ class Dispatcher:
         if decision is None:
             limit_s = min(self._ready_wait_s, self._remaining_s(journey.work))
             decision = await self._holding.wait(lambda: self._ask(journey), limit_s)
+            journey.work.trace.waited(self._clock.monotonic_s() - since_s)
         self._tally.waited(self._clock.monotonic_s() - since_s)
         if decision is None:
             self._metrics.count("baton_router_refusals_total", reason="no_worker")
@@ -130,6 +145,7 @@ class Dispatcher:
             prefill=next(iter(decision.prefill_candidates), None),
             prompt_tokens=len(journey.work.prompt),
             cached_tokens=decision.cached_tokens,
+            **journey.work.trace.span.log_fields,
         )
 
     def _refuse_hopeless(self, journey: Journey, need: Need) -> None:
@@ -145,9 +161,16 @@ class Dispatcher:
             )
 
     def _move_on(
-        self, journey: Journey, decision: Decision, error: BatonError, *, lost: bool
+        self,
+        journey: Journey,
+        decision: Decision,
+        error: BatonError,
+        trial: TryTrace,
+        *,
+        lost: bool,
     ) -> None:
         """Note the failure. Raises where trying again cannot help."""
+        trial.failed(error, lost=lost)
         polite = self._picture.left_politely(decision.decode)
         journey.note_failure(decision.decode, error, lost=lost, polite=polite)
         reason = "draining" if polite and lost else error.code
@@ -159,6 +182,7 @@ class Dispatcher:
             reason=reason,
             lost=lost,
             output_tokens=len(journey.output),
+            **journey.work.trace.span.log_fields,
         )
 
     def _remaining_s(self, work: Work) -> float:

@@ -57,7 +57,9 @@ class Journey:
         tokens = (*self.work.prompt, *self.output) if self.output else self.work.prompt
         return Prompt(tokens, self.work.cache_salt)
 
-    def submission(self, decision: Decision, remaining_s: float) -> Submission:
+    def submission(
+        self, decision: Decision, remaining_s: float, traceparent: str = ""
+    ) -> Submission:
         params = dataclasses.replace(self.work.params, prompt_logprobs=self._prompt_logprobs())
         self._submissions += 1
         self._layout = decision.decode.layout
@@ -70,6 +72,7 @@ class Journey:
             remaining_s=remaining_s,
             prefill_candidates=decision.prefill_candidates,
             cache_salt=self.work.cache_salt,
+            traceparent=traceparent,
         )
 
     def take(self, update: Update) -> Update:

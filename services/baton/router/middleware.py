@@ -15,6 +15,7 @@ from baton.common.errors import EngineFailure
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.openai.errors import error_response
+from baton.router.request_trace import RequestTrace
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -28,6 +29,17 @@ _log = get_log(__name__)
 
 def request_id_of(scope: Scope) -> str:
     return str(scope["state"]["request_id"])
+
+
+def trace_of(scope: Scope) -> RequestTrace:
+    """Of nothing, where requests are not traced."""
+    return cast(RequestTrace, scope.get("state", {}).get("trace") or RequestTrace())
+
+
+def endpoint_of(scope: Scope) -> str:
+    """The route's template, never the path itself: labels must not grow with what clients send."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "unknown"))
 
 
 def straight_send(scope: Scope, send: Send) -> Send:
@@ -92,10 +104,15 @@ class Observed:
         try:
             await self._app(scope, receive, noting_send)
         except Exception as error:
-            _log.error("request failed by a bug", error=error, request_id=request_id_of(scope))
+            span, failure = trace_of(scope).span, EngineFailure("internal error")
+            request_id = request_id_of(scope)
+            _log.error(
+                "request failed by a bug", error=error, request_id=request_id, **span.log_fields
+            )
+            span.fail(failure.code)
             if status:
                 raise  # too late for an answer: the server closes the connection
-            response: Response = error_response(EngineFailure("internal error"))
+            response: Response = error_response(failure)
             await response(scope, receive, noting_send)
         finally:
             if counted:
@@ -103,7 +120,7 @@ class Observed:
                 self._metrics.gauge("baton_router_requests_inflight", self._traffic.in_flight)
             self._metrics.count(
                 "baton_router_requests_total",
-                endpoint=_endpoint(scope),
+                endpoint=endpoint_of(scope),
                 status=str(status or CLIENT_GONE_STATUS),
             )
 
@@ -166,9 +183,3 @@ class _Watched:
         if not self._answered:
             self._gone = True
             self._task.cancel()
-
-
-def _endpoint(scope: Scope) -> str:
-    """The route's template, never the path itself: labels must not grow with what clients send."""
-    route = scope.get("route")
-    return str(getattr(route, "path", "unknown"))

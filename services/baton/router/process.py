@@ -8,6 +8,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
 
 import uvicorn
 import uvloop
@@ -18,6 +19,8 @@ from baton.common.config import read_settings
 from baton.common.errors import BatonError, ConfigError
 from baton.common.lifecycle import EXIT_FAILED, Shutdown
 from baton.common.logs import configure_logs, get_log
+from baton.common.tracing import Tracing
+from baton.common.tracing_choice import open_tracing
 from baton.router.app import create_router, load_text_model
 from baton.router.settings import RouterSettings
 from baton.router.traffic import Traffic
@@ -49,19 +52,20 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     configure_logs("router")
     try:
         settings = read_settings(RouterSettings, argv, environ, program="baton.router")
-        return uvloop.run(_serve(settings))
+        with closing(open_tracing(environ, service_name="baton-router")) as tracing:
+            return uvloop.run(_serve(settings, tracing))
     except BatonError as error:
         print(f"baton.router: {error.message}", file=sys.stderr)
         return EXIT_FAILED
 
 
-async def _serve(settings: RouterSettings) -> int:
+async def _serve(settings: RouterSettings, tracing: Tracing) -> int:
     shutdown = Shutdown()
     shutdown.install()
     clock, traffic = SystemClock(), Traffic()
     # A download may take minutes; a signal is heard meanwhile.
     model = await asyncio.to_thread(load_text_model, settings, clock)
-    router = create_router(settings, model, clock=clock, traffic=traffic)
+    router = create_router(settings, model, clock=clock, traffic=traffic, tracing=tracing)
     server = _server(router.api, settings.host, settings.port)
     shutdown.enter_service()
     drain = asyncio.create_task(_drain(server, traffic, shutdown, settings.drain_timeout_s))

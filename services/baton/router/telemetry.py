@@ -1,4 +1,4 @@
-"""What one client request adds to the metrics, and its one log line when it ends.
+"""What one client request adds to the metrics and to its span, and its one log line when it ends.
 
 Knows metric names and the clock; knows no HTTP. Neither prompts nor outputs are ever logged.
 """
@@ -9,6 +9,7 @@ from baton.common.clock import Clock
 from baton.common.errors import BatonError
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
+from baton.common.tracing import Span
 from baton.router.openai.generate import Piece
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Usage
@@ -49,7 +50,7 @@ def note_asked(metrics: Metrics, plan: Plan) -> None:
 
 
 @dataclass(slots=True)
-class _Span:
+class _Stretch:
     """The tokens of one choice in time."""
 
     first_s: float
@@ -66,15 +67,23 @@ class Meter:
     """Measures one request from its admission to its end."""
 
     def __init__(
-        self, metrics: Metrics, tally: Tally, clock: Clock, request_id: str, usage: Usage
+        self,
+        metrics: Metrics,
+        tally: Tally,
+        clock: Clock,
+        request_id: str,
+        usage: Usage,
+        span: Span,
     ) -> None:
         self._metrics = metrics
         self._tally = tally
         self._clock = clock
         self._request_id = request_id
         self._usage = usage
+        self._span = span
+        self._finishes: list[str] = []
         self._started_s = clock.monotonic_s()
-        self._spans: dict[int, _Span] = {}  # by choice
+        self._stretches: dict[int, _Stretch] = {}  # by choice
         self._first_token_s: float | None = None
         self._count_tokens = metrics.counting("vllm:generation_tokens_total")
         self._observe_gap = metrics.observing("vllm:inter_token_latency_seconds")
@@ -85,10 +94,11 @@ class Meter:
         if piece.samples:
             self._tokens(piece.index, len(piece.samples))
         if piece.finish is not None:
+            self._finishes.append(piece.finish.value)
             self._metrics.count("vllm:request_success_total", finished_reason=piece.finish.value)
-            span = self._spans.get(piece.index)
-            if span is not None and span.tokens > 1:
-                self._tally.output_ended(span.itl_s)
+            stretch = self._stretches.get(piece.index)
+            if stretch is not None and stretch.tokens > 1:
+                self._tally.output_ended(stretch.itl_s)
 
     def finished(self) -> None:
         elapsed_s = self._clock.monotonic_s() - self._started_s
@@ -98,6 +108,7 @@ class Meter:
 
     def failed(self, error: BatonError) -> None:
         self._metrics.count("vllm:request_success_total", finished_reason="error")
+        self._span.fail(error.code)
         self._tell(error.code)
 
     def abandoned(self) -> None:
@@ -109,20 +120,30 @@ class Meter:
 
     def _tokens(self, choice: int, count: int) -> None:
         now_s = self._clock.monotonic_s()
-        span = self._spans.get(choice)
-        if span is None:
-            self._spans[choice] = _Span(now_s, now_s, count)
-            self._first_token_s = self._first_token_s or now_s
+        stretch = self._stretches.get(choice)
+        if stretch is None:
+            self._stretches[choice] = _Stretch(now_s, now_s, count)
             ttft_s = now_s - self._started_s
+            if self._first_token_s is None:
+                self._first_token_s = now_s
+                self._span.event("first token", {"baton.ttft_s": ttft_s})
             self._metrics.observe("vllm:time_to_first_token_seconds", ttft_s)
             self._tally.first_token(ttft_s)
         else:
-            self._observe_gap((now_s - span.last_s) / count)
-            span.last_s, span.tokens = now_s, span.tokens + count
+            self._observe_gap((now_s - stretch.last_s) / count)
+            stretch.last_s, stretch.tokens = now_s, stretch.tokens + count
         self._count_tokens(count)
 
     def _tell(self, outcome: str) -> None:
         first_s = self._first_token_s
+        self._span.note(
+            {
+                "baton.outcome": outcome,
+                "gen_ai.response.finish_reasons": self._finishes or None,
+                "gen_ai.usage.output_tokens": self._usage.completion_tokens,
+                "gen_ai.usage.cache_read.input_tokens": self._usage.cached_tokens,
+            }
+        )
         _log.info(
             "request ended",
             request_id=self._request_id,
@@ -132,4 +153,5 @@ class Meter:
             completion_tokens=self._usage.completion_tokens,
             ttft_s=None if first_s is None else round(first_s - self._started_s, 4),
             duration_s=round(self._clock.monotonic_s() - self._started_s, 4),
+            **self._span.log_fields,
         )

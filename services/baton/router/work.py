@@ -4,7 +4,7 @@ stand between the story of a request and the streams that carry it.
 Knows no gRPC and no HTTP.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from baton.common.errors import BatonError
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.router.fleet import Fleet
+from baton.router.request_trace import RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Work:
     params: SamplingParams
     deadline_s: float  # on the router's monotonic clock
     cache_salt: bytes = b""
+    trace: RequestTrace = field(default_factory=RequestTrace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Submission:
     remaining_s: float
     prefill_candidates: tuple[str, ...]
     cache_salt: bytes
+    traceparent: str = ""  # of the try; empty when untraced
 
 
 class Update(msgspec.Struct, frozen=True):

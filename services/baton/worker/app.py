@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
 import grpc.aio
@@ -18,6 +19,8 @@ from baton.common.config import read_settings
 from baton.common.errors import BatonError, EngineFailure
 from baton.common.lifecycle import EXIT_FAILED, Shutdown
 from baton.common.logs import configure_logs, get_log
+from baton.common.tracing import Tracing
+from baton.common.tracing_choice import open_tracing
 from baton.engine.costmodel import CostModel
 from baton.rpc.certificate_expiry import show_expiry
 from baton.rpc.server import listen, new_server
@@ -32,6 +35,7 @@ from baton.worker.parts import RoleService, WorkerParts
 from baton.worker.plan import ModelPlan, Models
 from baton.worker.progress import StepProgress
 from baton.worker.settings import WorkerSettings
+from baton.worker.spans import RequestSpans
 from baton.worker.state import WorkerEvent
 from baton.worker.timing import RequestTimes
 from baton.worker.turns import EngineApi, Turn
@@ -76,8 +80,9 @@ def main(
     configure_logs(role.value)
     try:
         settings = read_settings(WorkerSettings, argv, environ, program=f"baton.{role.value}")
-        work = _serve(settings, role, new_service, models or ModelsOnDemand(), limits or Limits())
-        return uvloop.run(work)
+        models, limits = models or ModelsOnDemand(), limits or Limits()
+        with closing(open_tracing(environ, service_name=f"baton-{role.value}")) as tracing:
+            return uvloop.run(_serve(settings, role, new_service, models, limits, tracing))
     except BatonError as error:
         print(f"baton.{role.value}: {error.message}", file=sys.stderr)
         return EXIT_FAILED
@@ -89,6 +94,7 @@ async def _serve(
     new_service: Callable[[WorkerParts], RoleService],
     models: Models,
     limits: Limits,
+    tracing: Tracing,
 ) -> int:
     shutdown = Shutdown()
     shutdown.install()
@@ -98,7 +104,8 @@ async def _serve(
         plan = await asyncio.to_thread(models.plan, settings)
         get_log(__name__).info("model planned", layout=plan.layout.fingerprint())
         build = partial(_build, models, settings, plan, vitals)
-        return await _Worker(settings, role, plan, build, new_service, vitals).run(shutdown)
+        worker = _Worker(settings, role, plan, build, new_service, vitals, RequestSpans(tracing))
+        return await worker.run(shutdown)
     finally:
         vitals.close()
 
@@ -119,6 +126,7 @@ class _Worker:
         build: Callable[[], EngineApi],
         new_service: Callable[[WorkerParts], RoleService],
         vitals: Vitals,
+        spans: RequestSpans,
         *,
         exit_at_once: Callable[[int], object] = os._exit,
     ) -> None:
@@ -135,6 +143,7 @@ class _Worker:
         self._cost_metrics = CostMetrics(costs, metrics)
         self._engine_metrics = EngineMetrics(metrics, plan.layout, block_count=plan.block_count)
         self._request_times = RequestTimes(metrics)
+        self._spans = spans
         self._failure: Exception | None = None
         self._ending = asyncio.Event()
         self._engine = EngineLoop(
@@ -155,6 +164,7 @@ class _Worker:
             metrics,
             costs,
             settings.tls,
+            spans,
         )
         self._service = new_service(parts)
         self._fingerprint = plan.layout.fingerprint()
@@ -218,6 +228,7 @@ class _Worker:
         self._hub.observe(turn)
         self._engine_metrics.observe(turn)
         self._request_times.observe(turn)
+        self._spans.observe(turn)
 
     def _stuck(self, verdict: Verdict) -> None:
         self._engine.fail(EngineFailure(verdict.value))

@@ -3,17 +3,19 @@
 Plain records, wired in `worker.app`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc.aio
 
 from baton.common.clock import Clock
 from baton.common.metrics import Metrics
+from baton.common.tracing import NO_TRACING
 from baton.engine.costmodel import CostModel
 from baton.handoff.layout import KvLayout
 from baton.rpc.identity_files import TlsFiles
 from baton.worker.loop import EngineLoop
+from baton.worker.spans import RequestSpans
 from baton.worker.state import WorkerLife
 
 
@@ -27,6 +29,7 @@ class WorkerParts:
     metrics: Metrics
     costs: CostModel
     tls: TlsFiles | None = None  # None: plaintext
+    spans: RequestSpans = field(default_factory=lambda: RequestSpans(NO_TRACING))
 
 
 class RoleService(Protocol):

@@ -38,10 +38,13 @@ def error_response(error: BatonError) -> Response:
     return _response(error.http_status, error_object(error), headers)
 
 
+def http_error_code(error: HTTPException) -> str | None:
+    return _HTTP_CODES.get(error.status_code)
+
+
 def http_error_response(error: HTTPException) -> Response:
     """For what the framework or the body reader refused."""
-    code = _HTTP_CODES.get(error.status_code)
-    body = _object(error.status_code, str(error.detail), None, code)
+    body = _object(error.status_code, str(error.detail), None, http_error_code(error))
     return _response(error.status_code, body, dict(error.headers or {}))
 
 

@@ -14,6 +14,7 @@ import msgspec
 from baton.engine.params import FinishReason, TokenSample
 from baton.router.detokenize import Detokenizer, TokenBytes
 from baton.router.openai.plan import Choice, Plan
+from baton.router.request_trace import RequestTrace
 from baton.router.work import Update, Work
 
 PIECES_WAITING_MAX = 64
@@ -38,7 +39,13 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 def generate(
-    plan: Plan, runs: Runs, tokenizer: TokenBytes, *, plan_id: str, deadline_s: float
+    plan: Plan,
+    runs: Runs,
+    tokenizer: TokenBytes,
+    *,
+    plan_id: str,
+    deadline_s: float,
+    trace: RequestTrace,
 ) -> AsyncGenerator[Piece, None]:
     """Pieces of all choices. Closing the generator cancels the work; an error of one choice ends
     them all."""
@@ -53,6 +60,7 @@ def generate(
                 params=choice.params,
                 deadline_s=deadline_s,
                 cache_salt=plan.cache_salt,
+                trace=trace,
             ),
         )
         for choice in plan.choices

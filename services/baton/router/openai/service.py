@@ -28,7 +28,9 @@ from baton.router.openai.responses_api.chat import chat_request, told_by
 from baton.router.openai.responses_api.events import ResponseEvents
 from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
+from baton.router.openai.span import asked_attributes
 from baton.router.openai.sse import EventStream
+from baton.router.request_trace import RequestTrace
 from baton.router.tally import Tally
 from baton.router.telemetry import Meter, note_asked
 from baton.router.text import TextModel
@@ -38,16 +40,25 @@ _log = get_log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Under what a call is known, to the client and in traces."""
+
+    request_id: str
+    trace: RequestTrace
+
+
+@dataclass(frozen=True, slots=True)
 class _Style:
     """How an endpoint words its answers."""
 
+    operation: str  # its name in traces
     id_prefix: str
     whole: Callable[[Plan, Head, TextModel, Sequence[Piece], Usage], dict[str, Any]]
     chunks: Callable[[Plan, Head, TextModel], chunks.Chunks]
 
 
-_CHAT = _Style("chatcmpl-", responses.chat_completion, chunks.chat_chunks)
-_COMPLETION = _Style("cmpl-", responses.text_completion, chunks.CompletionChunks)
+_CHAT = _Style("chat", "chatcmpl-", responses.chat_completion, chunks.chat_chunks)
+_COMPLETION = _Style("text_completion", "cmpl-", responses.text_completion, chunks.CompletionChunks)
 
 
 class Completions:
@@ -86,25 +97,25 @@ class Completions:
         held = max((view.context_length_max for view in ready), default=self.model.context_length)
         return min(held, self.model.context_length)
 
-    async def chat(self, body: bytes, request_id: str) -> Response:
+    async def chat(self, body: bytes, caller: Caller) -> Response:
         request = parse_body(ChatRequest, body)
         self.check_model(request.model)
         limit = self.context_length_max
         plan = await plan_chat(
             request, self.model, context_length_max=limit, new_seed=self._new_seed
         )
-        return await self._answer(plan, _CHAT, request_id)
+        return await self._answer(plan, _CHAT, caller)
 
-    async def completion(self, body: bytes, request_id: str) -> Response:
+    async def completion(self, body: bytes, caller: Caller) -> Response:
         request = parse_body(CompletionRequest, body)
         self.check_model(request.model)
         limit = self.context_length_max
         plan = await plan_completion(
             request, self.model, context_length_max=limit, new_seed=self._new_seed
         )
-        return await self._answer(plan, _COMPLETION, request_id)
+        return await self._answer(plan, _COMPLETION, caller)
 
-    async def response(self, body: bytes, request_id: str) -> Response:
+    async def response(self, body: bytes, caller: Caller) -> Response:
         asked = parse_body(ResponsesRequest, body)
         self.check_model(asked.model)
         request, places = chat_request(asked)
@@ -113,8 +124,10 @@ class Completions:
             plan = await plan_chat(
                 request, self.model, context_length_max=limit, new_seed=self._new_seed
             )
-        style = _Style("resp_", partial(whole_response, asked), partial(ResponseEvents, asked))
-        return await self._answer(plan, style, request_id)
+        style = _Style(
+            "chat", "resp_", partial(whole_response, asked), partial(ResponseEvents, asked)
+        )
+        return await self._answer(plan, style, caller)
 
     def check_model(self, name: str) -> None:
         if name != self.model.name:
@@ -123,10 +136,11 @@ class Completions:
                 param="model",
             )
 
-    async def _answer(self, plan: Plan, style: _Style, request_id: str) -> Response:
+    async def _answer(self, plan: Plan, style: _Style, caller: Caller) -> Response:
         head = Head(style.id_prefix + self._new_id(), int(self._clock.unix_s()), self.model.name)
         usage = Usage(plan.prompt_tokens)
-        pieces = self._pieces(plan, head, usage, request_id)
+        caller.trace.span.note(asked_attributes(plan, head, style.operation))
+        pieces = self._pieces(plan, head, usage, caller)
         if plan.stream:
             events = style.chunks(plan, head, self.model)
             return EventStream(_told(events, pieces, usage), events.failure)
@@ -136,16 +150,25 @@ class Completions:
         return Response(msgspec.json.encode(body), media_type="application/json")
 
     async def _pieces(
-        self, plan: Plan, head: Head, usage: Usage, request_id: str
+        self, plan: Plan, head: Head, usage: Usage, caller: Caller
     ) -> AsyncGenerator[Piece, None]:
         """All pieces, admitted, counted and measured. Raises BatonError only."""
-        demand = self._admitted(plan)
-        meter = Meter(self._metrics, self._tally, self._clock, f"{request_id} {head.id}", usage)
+        demand = self._admitted(plan, caller)
+        span = caller.trace.span
+        request_id = f"{caller.request_id} {head.id}"
+        meter = Meter(self._metrics, self._tally, self._clock, request_id, usage, span)
         deadline_s = self._clock.monotonic_s() + self._request_timeout_s
         tokenizer = self.model.tokenizer
         try:
             async with aclosing(
-                generate(plan, self._runs, tokenizer, plan_id=head.id, deadline_s=deadline_s)
+                generate(
+                    plan,
+                    self._runs,
+                    tokenizer,
+                    plan_id=head.id,
+                    deadline_s=deadline_s,
+                    trace=caller.trace,
+                )
             ) as pieces:
                 async for piece in pieces:
                     usage.add(piece)
@@ -159,14 +182,19 @@ class Completions:
             meter.abandoned()
             raise
         except Exception as error:
-            _log.error("request failed by a bug", error=error, request_id=request_id)
+            _log.error(
+                "request failed by a bug",
+                error=error,
+                request_id=caller.request_id,
+                **span.log_fields,
+            )
             failure = EngineFailure("internal error")
             meter.failed(failure)
             raise failure from error
         finally:
             self._admission.release(demand)
 
-    def _admitted(self, plan: Plan) -> Demand:
+    def _admitted(self, plan: Plan, caller: Caller) -> Demand:
         note_asked(self._metrics, plan)
         tokens = sum(len(choice.prompt.token_ids) for choice in plan.choices)
         demand = Demand(requests=len(plan.choices), prompt_tokens=tokens)
@@ -175,10 +203,12 @@ class Completions:
             reason = refusal.reason.name.lower()
             self._metrics.count("vllm:admission_rejections_total", reason=reason)
             self._metrics.count("baton_router_refusals_total", reason=reason)
-            raise Overloaded(
+            error = Overloaded(
                 f"The server is busy: {refusal.reason.value} ({refusal.in_flight}, limit "
                 f"{refusal.limit})."
             )
+            caller.trace.span.fail(error.code)
+            raise error
         return demand
 
 
