@@ -63,6 +63,14 @@ class KvCacheDtype(Enum):
     FP8 = "fp8"  # pods with a GPU only
 
 
+class Speculation(Enum):
+    """What a ModelService can say of `baton.engine.speculation`: a draft model takes weights of its
+    own, which no field names yet."""
+
+    NONE = "none"
+    PROMPT_LOOKUP = "prompt-lookup"
+
+
 class PullPolicy(Enum):
     ALWAYS = "Always"
     IF_NOT_PRESENT = "IfNotPresent"
@@ -138,6 +146,17 @@ class Engine:
     )
     kv_cache: Memory | None = declared(
         "memory for KV blocks, such as 2Gi; absent: the worker's default", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeEngine(Engine):
+    """How a decode worker computes. It alone guesses: prefill writes one token of an answer."""
+
+    speculation: Speculation = declared(
+        "where guesses at coming tokens come from; prompt-lookup: from what the request has said"
+        " before; answers stay the same, and guessing stops where it does not pay",
+        default=Speculation.NONE,
     )
 
 
@@ -222,6 +241,13 @@ class WorkerRole:
         return self.external or (self.scaling is not None and self.scaling.min_replicas == 0)
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeRole(WorkerRole):
+    """Decode workers, which may guess ahead."""
+
+    engine: DecodeEngine = declared("how the workers compute", default_factory=DecodeEngine)
+
+
 def _said_once(field: str, read: Callable[[Engine], Enum | None]) -> Rule:
     """Both roles may say what an engine's `field` is, but not differ: they exchange KV."""
 
@@ -262,7 +288,7 @@ class ModelServiceSpec:
     )
 
     model: Model = declared("which model is served, and under which name")
-    decode: WorkerRole = declared(
+    decode: DecodeRole = declared(
         "workers that answer; they also compute prompts where no prefill worker does"
     )
     prefill: WorkerRole | None = declared(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from baton_operator.api import Image, ModelServiceSpec
+from baton_operator.api import Image, ModelServiceSpec, Speculation
 from baton_operator.manifest import Json, Manifest, mapping_at
 from baton_operator.merge import strategic_merge
 from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Owner, Role
@@ -203,6 +203,10 @@ def _worker_flags(spec: ModelServiceSpec, role: Role) -> list[str]:
         flags += ["--kv-cache-mib", str(worker.engine.kv_cache.mebibytes)]
     if (cores := _whole_cores(worker.template)) is not None:
         flags += ["--threads", str(cores)]
+    guesses = spec.decode.engine.speculation
+    if role is Role.DECODE and guesses is not Speculation.NONE:
+        # Unsaid where there are none: a draft model is told of in the environment, and flags win.
+        flags += ["--speculation", guesses.value]
     return flags
 
 

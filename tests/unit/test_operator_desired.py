@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from baton.common.config import read_settings
+from baton.engine.speculation import Speculation
 from baton.router.discovery import ServiceMember, parse_members
 from baton.router.settings import RouterSettings
 from baton.worker.settings import WorkerSettings
@@ -126,6 +127,20 @@ def test_workers_are_told_what_their_engine_shall_do() -> None:
     assert prefill.quantization == decode.quantization
     assert prefill.kv_cache_dtype == decode.kv_cache_dtype
     assert (prefill.kv_cache_mib, prefill.threads) == (1024, 1)  # the worker's defaults
+
+
+def test_decode_guesses_where_the_spec_says_so() -> None:
+    said = {"engine": {"speculation": "prompt-lookup"}}
+    told = worker_settings("decode", decode=said)
+    assert told.speculation is Speculation.PROMPT_LOOKUP
+    assert worker_settings("prefill", decode=said).speculation is Speculation.NONE
+
+
+def test_a_draft_model_in_the_environment_is_not_overruled() -> None:
+    env = {"BATON_SPECULATION": "draft-model", "BATON_DRAFT_MODEL": "file:///draft.gguf"}
+    args = container_of("decode", decode={"engine": {"speculation": "none"}})["args"]
+    told = read_settings(WorkerSettings, args, env, program="t")
+    assert told.speculation is Speculation.DRAFT_MODEL
 
 
 def test_part_of_a_core_is_one_thread() -> None:

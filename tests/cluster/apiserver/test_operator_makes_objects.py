@@ -81,6 +81,8 @@ def test_kubectl_shows_the_columns(
         ({"slo": {"ttft": "500", "itl": "50ms"}}, "such as 500ms"),
         ({"decode": {"replicas": 0}}, "greater than or equal to 1"),
         ({"decode": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}, "raise maxReplicas"),
+        ({"decode": {"engine": {"speculation": "draft-model"}}}, '"none", "prompt-lookup"'),
+        ({"prefill": {"engine": {"speculation": "none"}}}, 'field "spec.prefill.engine.spec'),
         ({"decode": {"template": {"labels": {"llm-d.ai/x": "y"}}}}, "choose another prefix"),
     ],
 )
