@@ -34,6 +34,7 @@ PULL_SECRETS_MAX = 8
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$"
 SERVICE_NAME_PATTERN = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
+SECRET_NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 
 
 class ScalingMode(Enum):
@@ -121,11 +122,29 @@ class PullSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """By which clients are known. What is in the Secret is the routers' business."""
+
+    secret_name: str = declared(
+        "Secret of the service's namespace whose entry keys.json has the tenants and the SHA-256 of"
+        " their keys; pods start once it is there, and follow its changes without a restart",
+        chars_max=253,
+        matches=(
+            SECRET_NAME_PATTERN,
+            "write the name of a Secret: lowercase letters, digits, - and .",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Router:
     """The OpenAI endpoint."""
 
     replicas: int = declared(
         "pods; two survive the loss of a node", default=2, at_least=1, at_most=REPLICAS_MAX
+    )
+    api_keys: ApiKeys | None = declared(
+        "whose requests are served; absent: everybody's, and no key is looked at", default=None
     )
     template: PodTemplate = declared("adjusts its pods", default_factory=PodTemplate)
 

@@ -173,6 +173,14 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
             "must be one of none, prompt-lookup",
             id="guesses-of-a-draft-model",
         ),
+        pytest.param(
+            {"router": {"apiKeys": {}}}, "apiKeys.secretName: is required", id="keys-without-secret"
+        ),
+        pytest.param(
+            {"router": {"apiKeys": {"secretName": "keys/../x"}}},
+            "write the name of a Secret",
+            id="keys-of-no-secret",
+        ),
         pytest.param({"decode": []}, "must be an object", id="wrong-kind"),
         pytest.param(
             {"decode": {"template": {"tolerations": "all"}}}, "must be a list", id="text-for-list"

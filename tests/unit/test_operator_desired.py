@@ -89,6 +89,29 @@ def test_pods_speak_to_each_other_under_the_services_name(role: str) -> None:
     assert (mount["mountPath"], mount["readOnly"]) == (str(settings.tls_dir), True)
 
 
+KEYS = {"replicas": 1, "apiKeys": {"secretName": "clients"}}
+
+
+def test_routers_read_the_keys_of_clients_from_their_secret() -> None:
+    container = container_of("router", router=KEYS)
+    path = Path(container["args"][container["args"].index("--api-keys-file") + 1])
+    (volume,) = [one for one in pod_of("router", router=KEYS)["volumes"] if "keys" in one["name"]]
+    (entry,) = volume["secret"]["items"]  # what else is in the Secret stays outside
+    assert volume["secret"]["secretName"] == "clients"
+    assert "optional" not in volume["secret"]  # no router serves everybody for want of a Secret
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == volume["name"]]
+    assert "subPath" not in mount  # kubelet replaces the file when the Secret changes
+    assert (Path(mount["mountPath"]) / entry["path"], mount["readOnly"]) == (path, True)
+    assert (entry["key"], str(path)) == ("keys.json", "/etc/baton/keys/keys.json")
+
+
+def test_nobody_but_routers_sees_the_keys_and_nobody_where_there_are_none() -> None:
+    for role in ("prefill", "decode"):
+        assert "clients" not in json.dumps(pod_of(role, router=KEYS))
+        assert pod_of(role, router=KEYS) == pod_of(role)
+    assert "keys" not in json.dumps(pod_of("router"))
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_the_kubelet_asks_on_the_metrics_port(role: str) -> None:
     container = container_of(role)

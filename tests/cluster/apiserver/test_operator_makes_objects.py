@@ -82,6 +82,7 @@ def test_kubectl_shows_the_columns(
         ({"decode": {"replicas": 0}}, "greater than or equal to 1"),
         ({"decode": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}, "raise maxReplicas"),
         ({"decode": {"engine": {"speculation": "draft-model"}}}, '"none", "prompt-lookup"'),
+        ({"router": {"apiKeys": {"secretName": "Our Keys"}}}, "write the name of a Secret"),
         ({"prefill": {"engine": {"speculation": "none"}}}, 'field "spec.prefill.engine.spec'),
         ({"decode": {"template": {"labels": {"llm-d.ai/x": "y"}}}}, "choose another prefix"),
     ],
