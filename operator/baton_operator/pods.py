@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from baton_operator.api import Image, ModelServiceSpec, Speculation
+from baton_operator.api import Image, ModelServiceSpec
+from baton_operator.engineapi import Speculation
 from baton_operator.manifest import Json, Manifest, mapping_at
 from baton_operator.merge import strategic_merge
 from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Owner, Role

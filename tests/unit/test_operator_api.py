@@ -7,14 +7,8 @@ from baton.common.errors import InvalidSpec
 from baton.engine.quant.kv import KvCacheDtype as EngineKvCacheDtype
 from baton.engine.quant.quantization import Quantization as EngineQuantization
 from baton.engine.speculation import Speculation as EngineSpeculation
-from baton_operator.api import (
-    KvCacheDtype,
-    ModelServiceSpec,
-    Quantization,
-    ScalingMode,
-    Speculation,
-    parse_service,
-)
+from baton_operator.api import ModelServiceSpec, ScalingMode, parse_service
+from baton_operator.engineapi import KvCacheDtype, Quantization, Speculation
 from baton_operator.quantities import Duration, Memory
 from support.model_services import model_service, spec_of
 
