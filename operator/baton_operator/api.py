@@ -14,9 +14,10 @@ from enum import Enum
 from baton.common.errors import InvalidSpec
 
 from baton_operator.declare import Rule, declared
+from baton_operator.engineapi import DecodeEngine, Engine, KvCacheDtype, Quantization
 from baton_operator.manifest import Json, mapping_at, text_at
 from baton_operator.podapi import PodTemplate
-from baton_operator.quantities import Duration, Memory
+from baton_operator.quantities import Duration
 from baton_operator.reading import read
 from baton_operator.sources import ModelSource
 
@@ -34,33 +35,12 @@ PULL_SECRETS_MAX = 8
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$"
 SERVICE_NAME_PATTERN = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
+SECRET_NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 
 
 class ScalingMode(Enum):
     INTERNAL = "internal"  # the operator decides
     EXTERNAL = "external"  # an HPA or KEDA scales the role's Deployment
-
-
-class Quantization(Enum):
-    """The compute schemes of `baton.engine.quant`, which the operator does not import."""
-
-    NONE = "none"
-    BF16 = "bf16"
-    INT8 = "int8"
-    INT4 = "int4"  # pods without a GPU only
-    INT8_WEIGHT_ONLY = "int8-weight-only"
-    INT4_WEIGHT_ONLY = "int4-weight-only"
-    FP8 = "fp8"  # pods with a GPU only
-
-
-class KvCacheDtype(Enum):
-    """What KV blocks can hold, as `baton.engine.quant` names it."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    INT8 = "int8"
-    FP8 = "fp8"  # pods with a GPU only
 
 
 class PullPolicy(Enum):
@@ -113,32 +93,31 @@ class PullSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """By which clients are known. What is in the Secret is the routers' business."""
+
+    secret_name: str = declared(
+        "Secret of the service's namespace whose entry keys.json has the tenants and the SHA-256 of"
+        " their keys; pods start once it is there, and follow its changes without a restart",
+        chars_max=253,
+        matches=(
+            SECRET_NAME_PATTERN,
+            "write the name of a Secret: lowercase letters, digits, - and .",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Router:
     """The OpenAI endpoint."""
 
     replicas: int = declared(
         "pods; two survive the loss of a node", default=2, at_least=1, at_most=REPLICAS_MAX
     )
+    api_keys: ApiKeys | None = declared(
+        "whose requests are served; absent: everybody's, and no key is looked at", default=None
+    )
     template: PodTemplate = declared("adjusts its pods", default_factory=PodTemplate)
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """How a worker computes."""
-
-    quantization: Quantization | None = declared(
-        "how linear layers compute; equal in both roles, so it is enough to say it once; fp8 takes"
-        " a GPU, int4 none",
-        default=None,
-    )
-    kv_cache_dtype: KvCacheDtype | None = declared(
-        "what KV blocks hold; auto, if absent: what suits the quantization; equal in both roles, so"
-        " it is enough to say it once; fp8 takes a GPU",
-        default=None,
-    )
-    kv_cache: Memory | None = declared(
-        "memory for KV blocks, such as 2Gi; absent: the worker's default", default=None
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +201,13 @@ class WorkerRole:
         return self.external or (self.scaling is not None and self.scaling.min_replicas == 0)
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeRole(WorkerRole):
+    """Decode workers, which may guess ahead."""
+
+    engine: DecodeEngine = declared("how the workers compute", default_factory=DecodeEngine)
+
+
 def _said_once(field: str, read: Callable[[Engine], Enum | None]) -> Rule:
     """Both roles may say what an engine's `field` is, but not differ: they exchange KV."""
 
@@ -262,7 +248,7 @@ class ModelServiceSpec:
     )
 
     model: Model = declared("which model is served, and under which name")
-    decode: WorkerRole = declared(
+    decode: DecodeRole = declared(
         "workers that answer; they also compute prompts where no prefill worker does"
     )
     prefill: WorkerRole | None = declared(

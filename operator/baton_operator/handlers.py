@@ -10,7 +10,7 @@ import kopf
 from baton_operator.kinds import CHILD_KINDS, Kind
 
 WATCHED_CHILDREN = (*CHILD_KINDS, Kind.POD)
-"""Not Secrets: the operator reads those it made, by name, and may not list any."""
+"""Not Secrets: the operator reads those it made or a spec names, by name, and may not list any."""
 
 
 class Notices(Protocol):

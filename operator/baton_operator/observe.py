@@ -67,6 +67,18 @@ def find_trouble(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | No
     return _deployment_trouble(deployment)
 
 
+def secret_trouble(name: str, entry: str, secret: Manifest | None) -> Trouble | None:
+    """What keeps pods that mount the `entry` of a Secret from starting. Of volumes a pod's status
+    says nothing: its containers are being created for as long as one is missing."""
+    if secret is None:
+        said = f"there is no Secret {name}: make it, with the entry {entry}"
+    elif entry not in mapping_at(secret, "data"):
+        said = f"the Secret {name} has no entry {entry}: add it"
+    else:
+        return None
+    return Trouble("ContainerConfigInvalid", said)
+
+
 def _pod_troubles(pod: Manifest) -> Iterator[Trouble]:
     for condition in list_at(pod, "status", "conditions"):
         unplaced = text_at(condition, "type") == "PodScheduled"

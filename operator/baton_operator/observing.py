@@ -8,12 +8,14 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from baton_operator.api import ModelServiceSpec
 from baton_operator.diff import key_of
 from baton_operator.kinds import CHILD_KINDS, Kind, kind_named
 from baton_operator.kube import Kube
 from baton_operator.manifest import Manifest, list_at, mapping_at, text_at
 from baton_operator.names import Owner, Role
-from baton_operator.observe import RoleObservation, observe_role
+from baton_operator.observe import RoleObservation, Trouble, observe_role, secret_trouble
+from baton_operator.pods import KEYS_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,15 @@ async def read_namesakes(
         *(kube.read(kind_named(key.kind), owner.namespace, key.name) for key in missing)
     )
     return Observation([*seen.children, *(one for one in found if one is not None)], seen.pods)
+
+
+async def observe_keys(kube: Kube, owner: Owner, spec: ModelServiceSpec) -> Trouble | None:
+    """What is wrong with the Secret of clients' keys, which is not ours to make; one read by name
+    where the spec has one."""
+    if spec.router.api_keys is None:
+        return None
+    name = spec.router.api_keys.secret_name
+    return secret_trouble(name, KEYS_FILE, await kube.read(Kind.SECRET, owner.namespace, name))
 
 
 def router_hosts(pods: Sequence[Manifest]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton_operator.api import Image, ModelServiceSpec
+from baton_operator.engineapi import Speculation
 from baton_operator.manifest import Json, Manifest, mapping_at
 from baton_operator.merge import strategic_merge
 from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Owner, Role
@@ -60,6 +61,11 @@ TEMPORARY_LIMIT = "1Gi"
 TLS_PATH = "/tls"
 TLS_VOLUME = "baton-tls"
 
+KEYS_PATH = "/etc/baton/keys"
+KEYS_VOLUME = "baton-keys"
+KEYS_FILE = "keys.json"
+"""The one entry of the Secret of keys that is mounted: what else is in it is not the routers'."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseImages:
@@ -94,7 +100,7 @@ def pod_template(
         "ports": _ports(role),
         "securityContext": RESTRICTED_CONTAINER,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [*mounts, tls, *weights.mounts],
+        "volumeMounts": [*mounts, tls, *_keys_mounts(spec, role), *weights.mounts],
         **_probes(),
         **_leave_service(role),
     }
@@ -140,6 +146,7 @@ def _pod_spec(
             {"name": "baton-cache", "emptyDir": {}},
             # Kubelet replaces the files when the Secret changes; the processes read them again.
             {"name": TLS_VOLUME, "secret": {"secretName": owner.tls_secret}},
+            *_keys_volumes(spec, role),
             *weights.volumes,
         ],
     }
@@ -148,6 +155,21 @@ def _pod_spec(
     if spec.image_pull_secrets:
         made["imagePullSecrets"] = [{"name": secret.name} for secret in spec.image_pull_secrets]
     return made
+
+
+def _keys_volumes(spec: ModelServiceSpec, role: Role) -> list[Json]:
+    """Named entry by entry: kubelet then waits for a Secret without it, as for none at all."""
+    keys = spec.router.api_keys
+    if role is not Role.ROUTER or keys is None:
+        return []
+    items: list[Json] = [{"key": KEYS_FILE, "path": KEYS_FILE}]
+    return [{"name": KEYS_VOLUME, "secret": {"secretName": keys.secret_name, "items": items}}]
+
+
+def _keys_mounts(spec: ModelServiceSpec, role: Role) -> list[Json]:
+    if role is not Role.ROUTER or spec.router.api_keys is None:
+        return []
+    return [{"name": KEYS_VOLUME, "mountPath": KEYS_PATH, "readOnly": True}]
 
 
 def _spread(owner: Owner, role: Role) -> Json:
@@ -186,6 +208,8 @@ def _router_flags(owner: Owner, spec: ModelServiceSpec) -> list[str]:
         flags += ["--scale-from-zero", "true"]
     if spec.prefill is not None:
         flags += ["--prefill-workers", owner.members(Role.PREFILL)]
+    if spec.router.api_keys is not None:
+        flags += ["--api-keys-file", f"{KEYS_PATH}/{KEYS_FILE}"]
     if spec.slo is not None:
         flags += ["--slo-ttft-s", str(spec.slo.ttft.seconds)]
         flags += ["--slo-itl-s", str(spec.slo.itl.seconds)]
@@ -203,6 +227,10 @@ def _worker_flags(spec: ModelServiceSpec, role: Role) -> list[str]:
         flags += ["--kv-cache-mib", str(worker.engine.kv_cache.mebibytes)]
     if (cores := _whole_cores(worker.template)) is not None:
         flags += ["--threads", str(cores)]
+    guesses = spec.decode.engine.speculation
+    if role is Role.DECODE and guesses is not Speculation.NONE:
+        # Unsaid where there are none: a draft model is told of in the environment, and flags win.
+        flags += ["--speculation", guesses.value]
     return flags
 
 

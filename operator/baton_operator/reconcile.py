@@ -26,8 +26,14 @@ from baton_operator.kube import Kube
 from baton_operator.manifest import Manifest, int_at, text_at
 from baton_operator.metrics import OperatorMetrics
 from baton_operator.names import Owner, Role
-from baton_operator.observe import RoleObservation
-from baton_operator.observing import Observation, observe_service, read_namesakes, router_hosts
+from baton_operator.observe import RoleObservation, Trouble
+from baton_operator.observing import (
+    Observation,
+    observe_keys,
+    observe_service,
+    read_namesakes,
+    router_hosts,
+)
 from baton_operator.pace import spread_s
 from baton_operator.pods import ReleaseImages
 from baton_operator.policy import applied_replicas, scaled_roles, targets_of
@@ -45,7 +51,7 @@ RESYNC_S = 600.0
 
 IDENTITY_S = 60.0
 """Between two looks at a service's Secrets, of which nothing is told: watching its own would take
-the right to list everybody's. Two reads by name each."""
+the right to list everybody's. Two reads by name each, three where clients have keys."""
 
 _log = get_log(__name__)
 
@@ -79,6 +85,7 @@ class Memory:
     current: bool = False  # nothing has been noticed since that pass began
     identity_s: float = 0.0  # when its Secrets were last looked at
     strangers: tuple[str, ...] = ()  # under their names, and somebody else's
+    keys: Trouble | None = None  # with the Secret of clients' keys
     unrecorded: tuple[Decision, ...] = ()  # made so, and not in a status yet
 
 
@@ -126,8 +133,9 @@ class Reconciler:
     async def _glance(self, memory: Memory, view: View) -> bool:
         """Look at what nobody tells of; False: a full pass is needed."""
         if self._clock.monotonic_s() - memory.identity_s >= IDENTITY_S:
-            before = memory.strangers
-            if await self._ensure_identity(memory, view.owner) != before:
+            before = memory.strangers, memory.keys
+            await self._look_at_secrets(memory, view.owner, view.spec)
+            if before != (memory.strangers, memory.keys):
                 return False
         return await self._tick(memory, view)
 
@@ -182,7 +190,8 @@ class Reconciler:
     ) -> float:
         seen_s = self._clock.monotonic_s()
         seen = await observe_service(self._kube, owner)
-        conflicts = await self._ensure_identity(memory, owner)
+        await self._look_at_secrets(memory, owner, spec)
+        conflicts = memory.strangers
         routers = router_hosts(seen.pods_of(Role.ROUTER))
         roles = _of_the_spec(spec, seen.roles(owner))
         view = View(owner, spec, resource, roles, routers, conflicts, seen_s)
@@ -195,7 +204,7 @@ class Reconciler:
             owner,
             generation,
             spec,
-            roles=_of_the_spec(spec, done.seen.roles(owner)),
+            roles=_with_keys(_of_the_spec(spec, done.seen.roles(owner)), memory.keys),
             decisions=(*memory.unrecorded, *unchanged),
             conflicts=(*conflicts, *done.conflicts),
             refusals=done.refusals,
@@ -210,11 +219,11 @@ class Reconciler:
         memory.view = view
         return self._pause_s(view)
 
-    async def _ensure_identity(self, memory: Memory, owner: Owner) -> tuple[str, ...]:
-        """The Secrets are as they should be, but for those returned, which are somebody else's."""
+    async def _look_at_secrets(self, memory: Memory, owner: Owner, spec: ModelServiceSpec) -> None:
+        """Ours are as they should be afterwards, but for strangers; clients' keys are looked at."""
         memory.identity_s = self._clock.monotonic_s()
         memory.strangers = await ensure_identity(self._kube, owner, self._clock.unix_s())
-        return memory.strangers
+        memory.keys = await observe_keys(self._kube, owner, spec)
 
     async def _apply(
         self,
@@ -292,6 +301,15 @@ def _of_the_spec(
 ) -> dict[Role, RoleObservation]:
     """Without a role that the spec has no more, and whose objects are on their way out."""
     return {role: roles[role] for role in roles_of(spec) if role in roles}
+
+
+def _with_keys(
+    roles: dict[Role, RoleObservation], keys: Trouble | None
+) -> dict[Role, RoleObservation]:
+    """What is wrong with clients' keys is the routers' trouble, before what may follow from it."""
+    if keys is None or Role.ROUTER not in roles:
+        return roles
+    return {**roles, Role.ROUTER: replace(roles[Role.ROUTER], trouble=keys)}
 
 
 def _made_so(

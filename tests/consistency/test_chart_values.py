@@ -38,6 +38,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("interval", {"podMonitor": {"interval": "often"}}, "interval"),
     ("budget", {"operator": {"podDisruptionBudget": {"maxUnavailable": 0}}}, "maxUnavailable"),
     ("prompt", {"tests": {"prompt": ""}}, "prompt"),
+    ("test-key-secret", {"tests": {"apiKeySecret": "Our Key"}}, "apiKeySecret"),
     ("wait", {"tests": {"readyTimeoutSeconds": 0}}, "readyTimeoutSeconds"),
     ("ingress-to-nowhere", {"ingress": {"enabled": True}}, "ingress.enabled needs a model"),
     (
@@ -144,6 +145,34 @@ def test_notes_of_a_model_say_how_to_ask_it() -> None:
     assert "http://smollm2.serving.svc:8000/v1" in told
     assert "helm -n serving test demo" in told
     assert "WARNING" not in told
+
+
+def test_notes_of_a_model_with_keys_ask_for_one() -> None:
+    spec = {**MODEL, "router": {"apiKeys": {"secretName": "clients"}}}
+    values: dict[str, Any] = {
+        "modelService": {"enabled": True, "name": "m", "spec": spec},
+        "ingress": {"enabled": True},
+    }
+    told = chart.notes(inline=values)
+    assert '"authorization: Bearer $KEY"' in told
+    assert "once the Secret clients has the entry keys.json" in told
+    assert "set tests.apiKeySecret" in told
+    assert "WARNING" not in told  # whoever reaches the Ingress must have a key
+    assert "tests.apiKeySecret" not in chart.notes(
+        inline={**values, "tests": {"apiKeySecret": "test-client"}}
+    )
+
+
+def test_helm_test_gets_its_key_by_the_name_of_a_secret() -> None:
+    def key_of(**tests: Any) -> list[Any]:
+        (pod,) = chart.of_kind(chart.render(inline={"tests": tests}), "Pod")
+        (container,) = pod["spec"]["containers"]
+        return [one["valueFrom"] for one in container["env"] if one["name"] == "BATON_API_KEY"]
+
+    assert key_of() == []
+    # Without that Secret it starts all the same, and says what is missing.
+    wanted = {"name": "test-client", "key": "api-key", "optional": True}
+    assert key_of(apiKeySecret="test-client") == [{"secretKeyRef": wanted}]
 
 
 def test_notes_without_a_model_have_one_to_apply() -> None:

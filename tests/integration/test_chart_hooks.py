@@ -21,13 +21,16 @@ Answer = Callable[[str, str, bytes], tuple[int, str]]
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[int]:
-    """A server on a port of its own."""
+def serving(answer: Answer, key: str | None = None) -> Iterator[int]:
+    """A server on a port of its own; its API is for who has the `key`, where there is one."""
 
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, text = answer(self.command, self.path, body)
+            status, text = 401, '{"error": {"message": "Incorrect API key provided."}}'
+            admitted = key is None or self.headers["Authorization"] == f"Bearer {key}"
+            if admitted or not self.path.startswith("/v1/"):
+                status, text = answer(self.command, self.path, body)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(text.encode())
@@ -187,9 +190,11 @@ class Pauses:
         self.now_s += 1.0
 
 
-def checked(release: ModelRelease, *flags: str) -> bool:
-    """Whether the release passes `helm test`."""
-    with serving(release.answer) as port:
+def checked(
+    release: ModelRelease, *flags: str, asks_for: str | None = None, given: str = ""
+) -> bool:
+    """Whether the release passes `helm test`; the key it asks for, and the one that it is given."""
+    with serving(release.answer, asks_for) as port:
         here = f"http://127.0.0.1:{port}"
         model = [
             f"--endpoint={here}",
@@ -201,7 +206,7 @@ def checked(release: ModelRelease, *flags: str) -> bool:
             [f"--operator={here}", *model, f"--port={port}", "--prompt=Capital?", *flags]
         )
         time = Pauses()
-        held: bool = check.run(check.Release(options), time.clock, time.pause)
+        held: bool = check.run(check.Release(options, given), time.clock, time.pause)
         return held
 
 
@@ -232,6 +237,30 @@ def test_a_model_that_never_answers_is_given_up(capsys: pytest.CaptureFixture[st
     assert last.startswith("FAILED  chat completion, for 30 s: ")
     assert "answered 503" in last
     assert "no decode worker" in last
+
+
+def test_a_model_that_asks_for_a_key_gets_it() -> None:
+    assert checked(ModelRelease(), asks_for="sesame", given="sesame")
+    assert checked(ModelRelease(), given="sesame")  # nobody looks at it
+
+
+def test_without_the_key_it_says_at_once_where_to_put_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert not checked(ModelRelease(), "--wait-s=30", asks_for="sesame")
+    last = lines(capsys)[-1]
+    assert last.startswith("FAILED  models, for 0 s: ")
+    assert "the value tests.apiKeySecret" in last
+
+
+def test_a_key_may_be_on_its_way_to_the_routers_and_is_never_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert not checked(ModelRelease(), "--wait-s=30", asks_for="sesame", given="barley")
+    last = lines(capsys)[-1]
+    assert last.startswith("FAILED  models, for 30 s: ")
+    assert "Incorrect API key" in last
+    assert "barley" not in last
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,10 @@ class Bench:
         (found,) = [one for one in self.status["conditions"] if one["type"] == kind]
         return found["status"], found["reason"]
 
+    def message(self, kind: str) -> str:
+        (found,) = [one for one in self.status["conditions"] if one["type"] == kind]
+        return str(found["message"])
+
     def events(self) -> list[str]:
         return [one["reason"] for one in self.kube.of(Kind.EVENT).values()]
 

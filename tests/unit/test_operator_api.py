@@ -6,13 +6,9 @@ import pytest
 from baton.common.errors import InvalidSpec
 from baton.engine.quant.kv import KvCacheDtype as EngineKvCacheDtype
 from baton.engine.quant.quantization import Quantization as EngineQuantization
-from baton_operator.api import (
-    KvCacheDtype,
-    ModelServiceSpec,
-    Quantization,
-    ScalingMode,
-    parse_service,
-)
+from baton.engine.speculation import Speculation as EngineSpeculation
+from baton_operator.api import ModelServiceSpec, ScalingMode, parse_service
+from baton_operator.engineapi import KvCacheDtype, Quantization, Speculation
 from baton_operator.quantities import Duration, Memory
 from support.model_services import model_service, spec_of
 
@@ -47,6 +43,21 @@ def test_the_least_that_can_be_said_is_a_model_and_a_decode_role() -> None:
 def test_what_can_be_chosen_of_the_engine_is_what_it_has() -> None:
     assert [one.value for one in Quantization] == [one.value for one in EngineQuantization]
     assert [one.value for one in KvCacheDtype] == [one.value for one in EngineKvCacheDtype]
+
+
+def test_every_guess_that_needs_no_weights_can_be_chosen() -> None:
+    chosen = [one.value for one in Speculation]
+    assert chosen == [
+        one.value for one in EngineSpeculation if one is not EngineSpeculation.DRAFT_MODEL
+    ]
+
+
+def test_decode_alone_guesses_and_only_if_told_to() -> None:
+    assert spec_of(decode={}).decode.engine.speculation is Speculation.NONE
+    said = {"engine": {"speculation": "prompt-lookup"}}
+    assert spec_of(decode=said).decode.engine.speculation is Speculation.PROMPT_LOOKUP
+    problems = problems_of(model_service(prefill=said))
+    assert problems == ("spec.prefill.engine.speculation: there is no such field",)
 
 
 def test_what_both_roles_must_share_may_be_said_in_one() -> None:
@@ -150,6 +161,19 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
             {"image": {"pullPolicy": "Sometimes"}},
             "must be one of Always, IfNotPresent, Never",
             id="unknown-choice",
+        ),
+        pytest.param(
+            {"decode": {"engine": {"speculation": "draft-model"}}},
+            "must be one of none, prompt-lookup",
+            id="guesses-of-a-draft-model",
+        ),
+        pytest.param(
+            {"router": {"apiKeys": {}}}, "apiKeys.secretName: is required", id="keys-without-secret"
+        ),
+        pytest.param(
+            {"router": {"apiKeys": {"secretName": "keys/../x"}}},
+            "write the name of a Secret",
+            id="keys-of-no-secret",
         ),
         pytest.param({"decode": []}, "must be an object", id="wrong-kind"),
         pytest.param(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from baton.common.config import read_settings
+from baton.engine.speculation import Speculation
 from baton.router.discovery import ServiceMember, parse_members
 from baton.router.settings import RouterSettings
 from baton.worker.settings import WorkerSettings
@@ -88,6 +89,29 @@ def test_pods_speak_to_each_other_under_the_services_name(role: str) -> None:
     assert (mount["mountPath"], mount["readOnly"]) == (str(settings.tls_dir), True)
 
 
+KEYS = {"replicas": 1, "apiKeys": {"secretName": "clients"}}
+
+
+def test_routers_read_the_keys_of_clients_from_their_secret() -> None:
+    container = container_of("router", router=KEYS)
+    path = Path(container["args"][container["args"].index("--api-keys-file") + 1])
+    (volume,) = [one for one in pod_of("router", router=KEYS)["volumes"] if "keys" in one["name"]]
+    (entry,) = volume["secret"]["items"]  # what else is in the Secret stays outside
+    assert volume["secret"]["secretName"] == "clients"
+    assert "optional" not in volume["secret"]  # no router serves everybody for want of a Secret
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == volume["name"]]
+    assert "subPath" not in mount  # kubelet replaces the file when the Secret changes
+    assert (Path(mount["mountPath"]) / entry["path"], mount["readOnly"]) == (path, True)
+    assert (entry["key"], str(path)) == ("keys.json", "/etc/baton/keys/keys.json")
+
+
+def test_nobody_but_routers_sees_the_keys_and_nobody_where_there_are_none() -> None:
+    for role in ("prefill", "decode"):
+        assert "clients" not in json.dumps(pod_of(role, router=KEYS))
+        assert pod_of(role, router=KEYS) == pod_of(role)
+    assert "keys" not in json.dumps(pod_of("router"))
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_the_kubelet_asks_on_the_metrics_port(role: str) -> None:
     container = container_of(role)
@@ -126,6 +150,20 @@ def test_workers_are_told_what_their_engine_shall_do() -> None:
     assert prefill.quantization == decode.quantization
     assert prefill.kv_cache_dtype == decode.kv_cache_dtype
     assert (prefill.kv_cache_mib, prefill.threads) == (1024, 1)  # the worker's defaults
+
+
+def test_decode_guesses_where_the_spec_says_so() -> None:
+    said = {"engine": {"speculation": "prompt-lookup"}}
+    told = worker_settings("decode", decode=said)
+    assert told.speculation is Speculation.PROMPT_LOOKUP
+    assert worker_settings("prefill", decode=said).speculation is Speculation.NONE
+
+
+def test_a_draft_model_in_the_environment_is_not_overruled() -> None:
+    env = {"BATON_SPECULATION": "draft-model", "BATON_DRAFT_MODEL": "file:///draft.gguf"}
+    args = container_of("decode", decode={"engine": {"speculation": "none"}})["args"]
+    told = read_settings(WorkerSettings, args, env, program="t")
+    assert told.speculation is Speculation.DRAFT_MODEL
 
 
 def test_part_of_a_core_is_one_thread() -> None:

@@ -3,7 +3,13 @@
 from typing import Any
 
 import pytest
-from baton_operator.observe import MESSAGE_CHARS_MAX, RoleObservation, Trouble, observe_role
+from baton_operator.observe import (
+    MESSAGE_CHARS_MAX,
+    RoleObservation,
+    Trouble,
+    observe_role,
+    secret_trouble,
+)
 
 
 def deployment(*conditions: dict[str, Any], **status: Any) -> dict[str, Any]:
@@ -95,6 +101,17 @@ def test_each_trouble_has_a_word_and_what_was_said(
     found: dict[str, Any], trouble: Trouble | None
 ) -> None:
     assert trouble_of(found) == trouble
+
+
+def test_a_secret_that_pods_mount_is_there_with_its_entry_or_is_trouble() -> None:
+    for found, said in (
+        (None, "there is no Secret clients: make it, with the entry keys.json"),
+        ({"data": {"other": ""}}, "the Secret clients has no entry keys.json: add it"),
+        ({"metadata": {}}, "the Secret clients has no entry keys.json: add it"),
+    ):
+        trouble = Trouble("ContainerConfigInvalid", said)
+        assert secret_trouble("clients", "keys.json", found) == trouble
+    assert secret_trouble("clients", "keys.json", {"data": {"keys.json": ""}}) is None
 
 
 def test_a_container_that_runs_again_is_no_trouble() -> None:

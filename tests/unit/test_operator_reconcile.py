@@ -11,6 +11,14 @@ from baton_operator.reconcile import IDENTITY_S, TICK_S
 from support.model_services import OWNER, model_service
 from support.operator_bench import FIXED, KEY, SCALED, TO_ZERO, Bench, decode_worker, serving
 
+KEYED: dict[str, Any] = {**FIXED, "router": {"apiKeys": {"secretName": "clients"}}}
+
+
+def clients(data: dict[str, str]) -> dict[str, Any]:
+    """Somebody's Secret of keys."""
+    metadata = {"name": "clients", "namespace": OWNER.namespace}
+    return {"kind": "Secret", "metadata": metadata, "data": data}
+
 
 async def test_one_pass_makes_everything_and_the_next_writes_nothing() -> None:
     bench = Bench(**FIXED)
@@ -170,6 +178,33 @@ async def test_a_secret_that_somebody_else_took_is_told_as_soon() -> None:
     assert bench.condition("Ready")[0] == "False"
     del bench.kube.objects[Kind.SECRET, OWNER.namespace, "smol-tls"]
     await bench.tick(seconds=IDENTITY_S + TICK_S)
+    assert bench.condition("Ready") == ("True", "Ready")
+
+
+async def test_keys_that_are_missing_are_the_routers_trouble_until_they_are_there() -> None:
+    """The kubelet tells of a volume it cannot mount in Events alone."""
+    bench = await serving(**KEYED)
+    assert bench.condition("Ready") == ("False", "ContainerConfigInvalid")
+    assert bench.condition("RouterReady") == ("False", "ContainerConfigInvalid")
+    assert bench.condition("DecodeReady") == ("True", "AllReady")
+    assert bench.condition("Stalled")[0] == "True"
+    assert "there is no Secret clients: make it" in bench.message("RouterReady")
+    for data, ready in (({}, "False"), ({"keys.json": "e30="}, "True"), ({}, "False")):
+        bench.kube.put(clients(data))
+        await bench.tick(seconds=IDENTITY_S + TICK_S)
+        assert bench.condition("Ready")[0] == ready
+    assert "has no entry keys.json: add it; 2 pods keep serving" in bench.message("RouterReady")
+
+
+async def test_a_secret_of_keys_is_read_and_never_written() -> None:
+    bench = Bench(**KEYED)
+    bench.kube.put(clients({"keys.json": "e30="}))
+    before = bench.kube.of(Kind.SECRET)["clients"]
+    await bench.run()
+    bench.all_ready()
+    await bench.tick(seconds=3_000.0)
+    assert bench.kube.of(Kind.SECRET)["clients"] == before
+    assert "clients" not in [name for _, _, name in bench.kube.writes]
     assert bench.condition("Ready") == ("True", "Ready")
 
 

@@ -81,6 +81,9 @@ def test_kubectl_shows_the_columns(
         ({"slo": {"ttft": "500", "itl": "50ms"}}, "such as 500ms"),
         ({"decode": {"replicas": 0}}, "greater than or equal to 1"),
         ({"decode": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}, "raise maxReplicas"),
+        ({"decode": {"engine": {"speculation": "draft-model"}}}, '"none", "prompt-lookup"'),
+        ({"router": {"apiKeys": {"secretName": "Our Keys"}}}, "write the name of a Secret"),
+        ({"prefill": {"engine": {"speculation": "none"}}}, 'field "spec.prefill.engine.spec'),
         ({"decode": {"template": {"labels": {"llm-d.ai/x": "y"}}}}, "choose another prefix"),
     ],
 )
@@ -117,6 +120,20 @@ def test_pods_get_a_certificate_of_the_service_and_a_lost_secret_is_made_again(
     assert new.serial_number != leaf.serial_number
     assert [one.serial_number for one in same] == [one.serial_number for one in bundle]
     assert deployment(plane, namespace, "decode")["spec"]["template"] == pods  # no pod restarts
+
+
+def test_keys_of_clients_that_are_missing_are_said_until_they_are_there(
+    plane: ControlPlane, namespace: str, start: Callable[..., OperatorProcess]
+) -> None:
+    """With the permissions that the operator has in any case."""
+    start()
+    apply(plane, service(namespace, router={"apiKeys": {"secretName": "clients"}}))
+    eventually(lambda: "no Secret clients" in condition(plane, namespace, "Ready")["message"])
+    assert condition(plane, namespace, "RouterReady")["reason"] == "ContainerConfigInvalid"
+    secret = ("create", "secret", "generic", "clients", "-n", namespace)
+    kubectl(plane, *secret, "--from-literal=keys.json={}")
+    kubectl(plane, "annotate", "deployment/smol-router", "a=b", "-n", namespace)  # as if it moved
+    eventually(lambda: condition(plane, namespace, "RouterReady")["reason"] == "Pending")
 
 
 def test_requests_that_wait_wake_a_role_from_zero_and_the_history_says_so(

@@ -2,17 +2,20 @@
 
 The operator is ready and has metrics; the model answers a chat completion, streams the same answer,
 and its routers and workers have counted the work. Whatever may still be starting is tried again
-until the limit. Standard library only, so that it runs in any image with Python.
+until the limit. Where the model asks for an API key, it is in the environment. Standard library
+only, so that it runs in any image with Python.
 """
 
 import argparse
 import json
+import os
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TypeVar
 
 Found = TypeVar("Found")
@@ -23,24 +26,36 @@ SHORT_LIMIT_S = 60.0  # what is started already: DNS forgets a wrong answer with
 PAUSE_S = 1.0
 ANSWER_TOKENS_MAX = 24
 ANSWER_BYTES_MAX = 4_000_000
+KEY_VARIABLE = "BATON_API_KEY"
+ANY_KEY = "helm-test"  # as clients send one to a model that looks at none
+KEY_ADVICE = (
+    "this model asks for an API key; put one into a Secret of this namespace as its entry api-key,"
+    " and the Secret's name into the value tests.apiKeySecret"
+)
 
 
 class CheckFailed(Exception):
     """What should hold does not; the text says what was found instead."""
 
 
-def get(url: str, body: Mapping[str, object] | None = None) -> str:
+class NoKey(CheckFailed):
+    """The model asks for a key, and none was given: to wait would be in vain."""
+
+
+def get(url: str, body: Mapping[str, object] | None = None, *, key: str = "") -> str:
     """The text at `url`. Raises CheckFailed for everything but 200."""
     request = urllib.request.Request(
         url,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "Authorization": "Bearer helm-test"},
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {key or ANY_KEY}"},
     )
     try:
         with urllib.request.urlopen(request, timeout=CALL_LIMIT_S) as answer:
             content: bytes = answer.read(ANSWER_BYTES_MAX)
             return content.decode()
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED and not key:
+            raise NoKey(f"{url} answered {error.code}: {KEY_ADVICE}") from None
         said = error.read(500).decode(errors="replace")
         raise CheckFailed(f"{url} answered {error.code}: {said}") from None
     except OSError as error:
@@ -71,7 +86,7 @@ def total(metrics: Iterable[str], name: str) -> float:
     return sum(samples)
 
 
-def chat(endpoint: str, model: str, prompt: str, *, stream: bool) -> str:
+def chat(endpoint: str, model: str, prompt: str, *, key: str, stream: bool) -> str:
     """The answer to `prompt`; greedy, so that it is the same each time."""
     body = {
         "model": model,
@@ -80,7 +95,7 @@ def chat(endpoint: str, model: str, prompt: str, *, stream: bool) -> str:
         "temperature": 0,
         "stream": stream,
     }
-    text = get(f"{endpoint}/v1/chat/completions", body)
+    text = get(f"{endpoint}/v1/chat/completions", body, key=key)
     try:
         return streamed(text) if stream else json.loads(text)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
@@ -104,11 +119,13 @@ def eventually(
     clock: Callable[[], float],
     pause: Callable[[], None],
 ) -> Found:
-    """What `check` returns once it holds. Raises its last CheckFailed at the limit."""
+    """What `check` returns once it holds; else its last CheckFailed, NoKey without any wait."""
     end = clock() + limit_s
     while True:
         try:
             return check()
+        except NoKey:
+            raise
         except CheckFailed:
             if clock() >= end:
                 raise
@@ -116,10 +133,12 @@ def eventually(
 
 
 class Release:
-    """What the checks ask; `limit_s` is how long the model may take to be there."""
+    """What the checks ask; `limit_s` is how long the model may take to be there. `key` is what the
+    model asks for; empty: nothing."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, key: str = "") -> None:
         self._options = options
+        self._key = key
         self._model = ""
         self._answer = ""
 
@@ -145,21 +164,21 @@ class Release:
         return f"ready, {'leads' if leads else 'stands by'}"
 
     def models(self) -> str:
-        listed = json.loads(get(f"{self._options.endpoint}/v1/models"))["data"]
+        listed = json.loads(get(f"{self._options.endpoint}/v1/models", key=self._key))["data"]
         if not listed:
             raise CheckFailed("no model is listed")
         self._model = listed[0]["id"]
         return self._model
 
     def completion(self) -> str:
-        options = self._options
-        self._answer = chat(options.endpoint, self._model, options.prompt, stream=False)
-        if options.expect not in self._answer:
-            raise CheckFailed(f"{self._answer!r} does not contain {options.expect!r}")
+        self._answer = self._chat(stream=False)
+        expected = self._options.expect
+        if expected not in self._answer:
+            raise CheckFailed(f"{self._answer!r} does not contain {expected!r}")
         return repr(self._answer)
 
     def stream(self) -> str:
-        again = chat(self._options.endpoint, self._model, self._options.prompt, stream=True)
+        again = self._chat(stream=True)
         if again != self._answer:
             raise CheckFailed(f"streamed {again!r}, in one piece {self._answer!r}")
         return "the same answer"
@@ -182,6 +201,10 @@ class Release:
         """They may have had nothing to do: decode computes short prompts itself."""
         pods = self._metrics(self._options.prefill)
         return f"{len(pods)} pods, {total(pods, 'baton_engine_steps_total'):.0f} steps"
+
+    def _chat(self, *, stream: bool) -> str:
+        where, asked = self._options.endpoint, self._options.prompt
+        return chat(where, self._model, asked, key=self._key, stream=stream)
 
     def _metrics(self, host: str) -> list[str]:
         return [get(f"http://{address}/metrics") for address in addresses(host, self._options.port)]
@@ -214,7 +237,7 @@ def read_options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    release = Release(read_options(sys.argv[1:]))
+    release = Release(read_options(sys.argv[1:]), os.environ.get(KEY_VARIABLE, "").strip())
     return 0 if run(release, time.monotonic, lambda: time.sleep(PAUSE_S)) else 1
 
 

@@ -8,7 +8,7 @@ imagePullSecrets:
 {{- end }}
 
 {{/* The pod of a hook: Python, one script of hooks/, nothing else. Call with a map of root, name,
-     script, config, args, and token (whether it may talk to the API server). */}}
+     script, config, args, token (whether it may talk to the API server), and env if it has more. */}}
 {{- define "baton.hookPod" -}}
 restartPolicy: Never
 automountServiceAccountToken: {{ .token }}
@@ -37,6 +37,9 @@ containers:
     env:
       - {name: HOME, value: /tmp}
       - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
+      {{- with .env }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
     resources:
       requests: {cpu: 50m, memory: 64Mi}
       limits: {memory: 128Mi}

@@ -23,7 +23,8 @@
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 # Before a role shrinks, the pods that are to go are marked.
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, patch]}
-# Certificates of its ModelServices; it never lists what others keep in Secrets.
+# Certificates of its ModelServices, and whether the keys of their clients are there; it never lists
+# what others keep in Secrets.
 - {apiGroups: [""], resources: [secrets], verbs: [get, create, patch, delete]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 {{- end }}
