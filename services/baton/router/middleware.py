@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from baton.common.errors import EngineFailure
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
+from baton.router.caller import Caller
 from baton.router.openai.errors import error_response
+from baton.router.tenants.register import Tenant
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -28,6 +30,12 @@ _log = get_log(__name__)
 
 def request_id_of(scope: Scope) -> str:
     return str(scope["state"]["request_id"])
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Where keys are asked for, whose key came is known by now."""
+    tenant = cast("Tenant | None", scope["state"].get("tenant"))
+    return Caller(request_id_of(scope), tenant)
 
 
 def straight_send(scope: Scope, send: Send) -> Send:

@@ -12,6 +12,7 @@ import msgspec
 from baton.common.errors import BatonError
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.router.fleet import Fleet
+from baton.router.tenants.register import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Work:
     params: SamplingParams
     deadline_s: float  # on the router's monotonic clock
     cache_salt: bytes = b""
+    tenant: Tenant | None = None  # whose turn it takes; None: where there are none
 
 
 @dataclass(frozen=True, slots=True)

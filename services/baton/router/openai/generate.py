@@ -14,6 +14,7 @@ import msgspec
 from baton.engine.params import FinishReason, TokenSample
 from baton.router.detokenize import Detokenizer, TokenBytes
 from baton.router.openai.plan import Choice, Plan
+from baton.router.tenants.register import Tenant
 from baton.router.work import Update, Work
 
 PIECES_WAITING_MAX = 64
@@ -38,10 +39,17 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 def generate(
-    plan: Plan, runs: Runs, tokenizer: TokenBytes, *, plan_id: str, deadline_s: float
+    plan: Plan,
+    runs: Runs,
+    tokenizer: TokenBytes,
+    *,
+    plan_id: str,
+    deadline_s: float,
+    tenant: Tenant | None,
 ) -> AsyncGenerator[Piece, None]:
     """Pieces of all choices. Closing the generator cancels the work; an error of one choice ends
     them all."""
+    salt = plan.cache_salt if tenant is None else tenant.salt(plan.cache_salt)
     choices = [
         _pieces(
             choice,
@@ -52,7 +60,8 @@ def generate(
                 prompt=choice.prompt.token_ids,
                 params=choice.params,
                 deadline_s=deadline_s,
-                cache_salt=plan.cache_salt,
+                cache_salt=salt,
+                tenant=tenant,
             ),
         )
         for choice in plan.choices

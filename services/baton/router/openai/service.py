@@ -18,6 +18,7 @@ from baton.common.errors import BatonError, EngineFailure, ModelNotFound, Overlo
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.admission import Admission, Demand
+from baton.router.caller import Caller
 from baton.router.fleet import Role
 from baton.router.openai import chunks, responses
 from baton.router.openai.generate import Piece, Runs, generate
@@ -31,6 +32,7 @@ from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_bo
 from baton.router.openai.sse import EventStream
 from baton.router.tally import Tally
 from baton.router.telemetry import Meter, note_asked
+from baton.router.tenants.register import Tenant
 from baton.router.text import TextModel
 from baton.router.work import FleetSource
 
@@ -86,25 +88,25 @@ class Completions:
         held = max((view.context_length_max for view in ready), default=self.model.context_length)
         return min(held, self.model.context_length)
 
-    async def chat(self, body: bytes, request_id: str) -> Response:
+    async def chat(self, body: bytes, caller: Caller) -> Response:
         request = parse_body(ChatRequest, body)
         self.check_model(request.model)
         limit = self.context_length_max
         plan = await plan_chat(
             request, self.model, context_length_max=limit, new_seed=self._new_seed
         )
-        return await self._answer(plan, _CHAT, request_id)
+        return await self._answer(plan, _CHAT, caller)
 
-    async def completion(self, body: bytes, request_id: str) -> Response:
+    async def completion(self, body: bytes, caller: Caller) -> Response:
         request = parse_body(CompletionRequest, body)
         self.check_model(request.model)
         limit = self.context_length_max
         plan = await plan_completion(
             request, self.model, context_length_max=limit, new_seed=self._new_seed
         )
-        return await self._answer(plan, _COMPLETION, request_id)
+        return await self._answer(plan, _COMPLETION, caller)
 
-    async def response(self, body: bytes, request_id: str) -> Response:
+    async def response(self, body: bytes, caller: Caller) -> Response:
         asked = parse_body(ResponsesRequest, body)
         self.check_model(asked.model)
         request, places = chat_request(asked)
@@ -114,7 +116,7 @@ class Completions:
                 request, self.model, context_length_max=limit, new_seed=self._new_seed
             )
         style = _Style("resp_", partial(whole_response, asked), partial(ResponseEvents, asked))
-        return await self._answer(plan, style, request_id)
+        return await self._answer(plan, style, caller)
 
     def check_model(self, name: str) -> None:
         if name != self.model.name:
@@ -123,10 +125,10 @@ class Completions:
                 param="model",
             )
 
-    async def _answer(self, plan: Plan, style: _Style, request_id: str) -> Response:
+    async def _answer(self, plan: Plan, style: _Style, caller: Caller) -> Response:
         head = Head(style.id_prefix + self._new_id(), int(self._clock.unix_s()), self.model.name)
         usage = Usage(plan.prompt_tokens)
-        pieces = self._pieces(plan, head, usage, request_id)
+        pieces = self._pieces(plan, head, usage, caller)
         if plan.stream:
             events = style.chunks(plan, head, self.model)
             return EventStream(_told(events, pieces, usage), events.failure)
@@ -136,17 +138,22 @@ class Completions:
         return Response(msgspec.json.encode(body), media_type="application/json")
 
     async def _pieces(
-        self, plan: Plan, head: Head, usage: Usage, request_id: str
+        self, plan: Plan, head: Head, usage: Usage, caller: Caller
     ) -> AsyncGenerator[Piece, None]:
         """All pieces, admitted, counted and measured. Raises BatonError only."""
-        demand = self._admitted(plan)
-        meter = Meter(self._metrics, self._tally, self._clock, f"{request_id} {head.id}", usage)
+        demand = self._admitted(plan, caller.tenant)
+        meter = Meter(self._metrics, self._tally, self._clock, caller, head.id, usage)
         deadline_s = self._clock.monotonic_s() + self._request_timeout_s
-        tokenizer = self.model.tokenizer
+        generated = generate(
+            plan,
+            self._runs,
+            self.model.tokenizer,
+            plan_id=head.id,
+            deadline_s=deadline_s,
+            tenant=caller.tenant,
+        )
         try:
-            async with aclosing(
-                generate(plan, self._runs, tokenizer, plan_id=head.id, deadline_s=deadline_s)
-            ) as pieces:
+            async with aclosing(generated) as pieces:
                 async for piece in pieces:
                     usage.add(piece)
                     meter.piece(piece)
@@ -159,25 +166,26 @@ class Completions:
             meter.abandoned()
             raise
         except Exception as error:
-            _log.error("request failed by a bug", error=error, request_id=request_id)
+            _log.error("request failed by a bug", error=error, request_id=caller.request_id)
             failure = EngineFailure("internal error")
             meter.failed(failure)
             raise failure from error
         finally:
-            self._admission.release(demand)
+            self._admission.release(demand, caller.tenant)
 
-    def _admitted(self, plan: Plan) -> Demand:
+    def _admitted(self, plan: Plan, tenant: Tenant | None) -> Demand:
         note_asked(self._metrics, plan)
         tokens = sum(len(choice.prompt.token_ids) for choice in plan.choices)
         demand = Demand(requests=len(plan.choices), prompt_tokens=tokens)
-        refusal = self._admission.admit(demand)
+        refusal = self._admission.admit(demand, tenant)
         if refusal is not None:
             reason = refusal.reason.name.lower()
-            self._metrics.count("vllm:admission_rejections_total", reason=reason)
+            if refusal.tenant is None:  # else it is not this server that is short of anything
+                self._metrics.count("vllm:admission_rejections_total", reason=reason)
             self._metrics.count("baton_router_refusals_total", reason=reason)
+            who = "The server is busy" if refusal.tenant is None else f"Tenant {refusal.tenant}"
             raise Overloaded(
-                f"The server is busy: {refusal.reason.value} ({refusal.in_flight}, limit "
-                f"{refusal.limit})."
+                f"{who}: {refusal.reason.value} ({refusal.in_flight}, limit {refusal.limit})."
             )
         return demand
 
