@@ -15,8 +15,8 @@ LOOK_INTERVAL_S = 1.0
 """One stat a second at most; kubelet takes up to a minute to change a file anyway."""
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
-"""A thousand tenants with all their keys have 1.2 MB; reading that keeps the event loop for some
-milliseconds, once for each new version."""
+"""A thousand tenants with all their keys have 1.2 MB; reading that keeps the event loop for
+some 20 ms, once for each new version."""
 
 _Version = tuple[int, int, int]  # inode, ctime in ns, size
 

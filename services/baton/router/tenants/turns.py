@@ -14,7 +14,7 @@ from baton.router.fleet import Fleet
 
 QUANTUM_TOKENS = 128
 """The prompt tokens of an engine step, unless told: turns change about as often as steps do. A
-prompt of a million tokens takes some 8,000 visits, a millisecond or two."""
+prompt of a million tokens takes some 8,000 visits, which is little beside reading it."""
 
 PIECES_PER_WORKER = 4
 """Pieces of work that are out without a first token, for each worker. One is computed; it takes
