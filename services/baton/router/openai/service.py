@@ -144,15 +144,15 @@ class Completions:
         demand = self._admitted(plan, caller.tenant)
         meter = Meter(self._metrics, self._tally, self._clock, caller, head.id, usage)
         deadline_s = self._clock.monotonic_s() + self._request_timeout_s
-        generated = generate(
-            plan,
-            self._runs,
-            self.model.tokenizer,
-            plan_id=head.id,
-            deadline_s=deadline_s,
-            tenant=caller.tenant,
-        )
         try:
+            generated = generate(
+                plan,
+                self._runs,
+                self.model.tokenizer,
+                plan_id=head.id,
+                deadline_s=deadline_s,
+                tenant=caller.tenant,
+            )
             async with aclosing(generated) as pieces:
                 async for piece in pieces:
                     usage.add(piece)
