@@ -90,7 +90,9 @@ def test_known_label_values_are_those_of_the_code() -> None:
     assert set(known["baton_handoff_total"]) == {outcome.value for outcome in Outcome}
     assert set(known["baton_decode_prefill_total"]) == {path.value for path in PrefillPath}
     assert set(known["baton_router_decisions_total"]) == {reason.value for reason in Reason}
-    assert set(known["vllm:admission_rejections_total"]) == {shed.name.lower() for shed in Shed}
+    shed = {shed.name.lower() for shed in Shed}
+    assert shed < set(known["baton_router_refusals_total"])
+    assert set(known["vllm:admission_rejections_total"]) == shed - {"tenant_requests"}
     assert {FinishReason.STOP.value, FinishReason.LENGTH.value} < set(
         known["vllm:request_success_total"]
     )

@@ -14,6 +14,7 @@ from support.faults_processes import BatonProcess, running
 from support.observed_queries import alert_queries, board_queries, needs_cluster
 from support.prometheus_server import Prometheus, running_prometheus, static_targets
 from support.prometheus_tools import prometheus_tools
+from support.tenant_files import KEYS, entry, write_register
 from support.tiny_models import tiny_model
 
 DATA_LIMIT_S = 60.0
@@ -38,13 +39,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         *common,
         *("--prefill-workers", prefill.address, "--decode-workers", decode.address),
         *("--slo-ttft-s", "0.5", "--slo-itl-s", "0.05"),
+        *("--api-keys-file", str(write_register(folder / "keys.json", entry("red")))),
     )
     where = {"namespace": "shop", "service": "chat"}
     targets = {
         one.metrics_address: {**where, "role": one.role, "pod": f"{one.role}-1"}
         for one in (prefill, decode, router)
     }
-    clients = Clients(f"http://{router.address}", MODEL_NAME)
+    clients = Clients(f"http://{router.address}", MODEL_NAME, KEYS["red"])
     with ExitStack() as stack:
         stack.enter_context(running(prefill, decode, router))
         found = stack.enter_context(running_prometheus(folder, [static_targets(targets)]))

@@ -14,6 +14,7 @@ from baton.router.holding import Holding
 from baton.router.inbox import Inbox
 from baton.router.picture import Picture
 from baton.router.tally import Tally, Targets
+from baton.router.tenants.gate import OpenGate
 from baton.router.work import Submission, Update, Work
 from prometheus_client import CollectorRegistry
 
@@ -121,6 +122,7 @@ def dispatcher(links: FakeLinks, fleet: Fleet, *, ready_wait_s: float = 5.0) -> 
         clock=HandClock(),
         metrics=fleet.metrics,
         tally=fleet.tally,
+        gate=OpenGate(),
         eos_token_ids=[EOS],
         ready_wait_s=ready_wait_s,
     )

@@ -37,8 +37,9 @@ class Question:
 class Clients:
     """Some clients that ask a router, each its next question after its last answer."""
 
-    def __init__(self, url: str, model_name: str) -> None:
+    def __init__(self, url: str, model_name: str, key: str | None = None) -> None:
         self._url, self._model_name = url, model_name
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
     @contextmanager
     def asking(self, count: int, question: Question) -> Iterator[None]:
@@ -46,7 +47,11 @@ class Clients:
         stopping = threading.Event()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         with httpx.Client(
-            base_url=self._url, trust_env=False, timeout=ASK_LIMIT_S, limits=limits
+            base_url=self._url,
+            headers=self._headers,
+            trust_env=False,
+            timeout=ASK_LIMIT_S,
+            limits=limits,
         ) as client:
             threads = [
                 threading.Thread(

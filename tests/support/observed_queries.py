@@ -1,6 +1,6 @@
 """Every query of every board and alert, ready to be asked of a Prometheus.
 
-Knows which of them only a cluster can answer.
+Knows which of them only a cluster can answer, and which only a router that asks for API keys.
 """
 
 from baton_loadtest.observability.alerts import alerts
@@ -30,6 +30,11 @@ def alert_queries() -> dict[str, str]:
         for alert in alerts()
         for number, part in enumerate(compared(alert.expr))
     }
+
+
+def needs_tenants(expr: str) -> bool:
+    """Answered by routers that ask for API keys."""
+    return any(use.metric.startswith("baton_router_tenant_") for use in uses(expr))
 
 
 def needs_cluster(expr: str) -> bool:

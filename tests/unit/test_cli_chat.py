@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from baton.cli import chat
+from baton.cli.app import new_app
 from baton.cli.conversation import Conversation, first_model, stream_answer
 from baton.common.errors import BatonError, InvalidRequest, Unavailable
+from typer.testing import CliRunner
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -131,6 +133,33 @@ def test_reset_forgets_and_end_of_input_leaves(
 def test_a_pipe_asks_one_question(capsys: pytest.CaptureFixture[str]) -> None:
     chat.answer_once(client(lambda _: sse(delta("Paris"))), Conversation("m"), "capital?\n")
     assert capsys.readouterr().out == "Paris\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ"),
+    [
+        (["--api-key", "k"], {}),
+        ([], {"OPENAI_API_KEY": "k"}),
+        (["--api-key", "k"], {"OPENAI_API_KEY": "x"}),
+    ],
+    ids=["flag", "environment", "both"],
+)
+def test_a_key_goes_along(
+    flags: list[str], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    def answering(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        if request.method == "GET":
+            return httpx.Response(200, json={"data": [{"id": "a"}]})
+        return sse(delta("Paris"))
+
+    transport, made = httpx.MockTransport(answering), httpx.Client
+    monkeypatch.setattr(httpx, "Client", lambda **given: made(transport=transport, **given))
+    told = CliRunner().invoke(new_app(), ["chat", *flags], input="capital?\n", env=environ)
+    assert told.stdout == "Paris\n"
+    assert seen == ["Bearer k", "Bearer k"]
 
 
 def test_an_empty_pipe_is_an_error() -> None:

@@ -16,7 +16,13 @@ from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
 
 
-def options(*, prefill: int = 1, decode: int = 1, host: str = "127.0.0.1") -> StackOptions:
+def options(
+    *,
+    prefill: int = 1,
+    decode: int = 1,
+    host: str = "127.0.0.1",
+    api_keys_file: Path | None = None,
+) -> StackOptions:
     return StackOptions(
         model="file:///m.gguf",
         model_name="m",
@@ -30,6 +36,7 @@ def options(*, prefill: int = 1, decode: int = 1, host: str = "127.0.0.1") -> St
         draft_model="file:///draft.gguf",
         threads=3,
         cache_dir=Path("/cache"),
+        api_keys_file=api_keys_file,
     )
 
 
@@ -68,6 +75,15 @@ def test_without_prefill_workers_the_router_gets_no_such_flag() -> None:
     assert "--prefill-workers" not in router.command
     assert "--cores-shared" not in router.command
     assert flags(router.command)["--decode-workers"] == "127.0.0.1:7001,127.0.0.1:7002"
+
+
+def test_the_router_alone_is_told_of_api_keys_and_the_banner_shows_how_to_use_one() -> None:
+    asking = options(api_keys_file=Path("/keys.json"))
+    *workers, router = stack_children(asking, [7001, 7002], "py")
+    assert flags(router.command)["--api-keys-file"] == "/keys.json"
+    assert not any("--api-keys-file" in worker.command for worker in workers)
+    assert "authorization: Bearer $OPENAI_API_KEY" in banner(asking, "baton")
+    assert "authorization" not in banner(options(), "baton")
 
 
 def test_workers_stay_on_loopback_even_when_the_endpoint_is_public() -> None:

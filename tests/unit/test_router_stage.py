@@ -10,6 +10,7 @@ from baton.router.holding import Holding
 from baton.router.picture import Picture
 from baton.router.stage import Stage
 from baton.router.telemetry import ROUTER_METRICS
+from baton.router.tenants.gate import OpenGate
 from baton.rpc.channels import Channels
 from prometheus_client import CollectorRegistry
 from support.fake_fleet import decode_worker
@@ -32,7 +33,7 @@ class Scene:
         metrics.declare(ROUTER_METRICS)
         holding: Holding[Decision] = Holding(lambda _: None)
         links = DecodeLinks(Channels())
-        self.stage = Stage(self.picture, holding, links, metrics, self.clock)
+        self.stage = Stage(self.picture, holding, OpenGate(), links, metrics, self.clock)
 
     def hears(self, *views: WorkerView) -> None:
         for view in views:

@@ -3,6 +3,7 @@
 from baton_loadtest.observability.board import Board, Row
 from baton_loadtest.observability.panels import (
     COUNT,
+    PER_S,
     RATIO,
     REQUESTS_PER_S,
     SECONDS,
@@ -10,7 +11,7 @@ from baton_loadtest.observability.panels import (
     chart,
     quantiles,
 )
-from baton_loadtest.observability.queries import CHOSEN, rate, ratio, select
+from baton_loadtest.observability.queries import CHOSEN, rate, ratio, select, sum_by
 
 
 def router_board() -> Board:
@@ -18,7 +19,7 @@ def router_board() -> Board:
         "router",
         "Baton / Router",
         "What the routers admit and refuse, where they send it, and how well it went.",
-        (_admission(), _decisions(), _objectives(), _shape()),
+        (_admission(), _decisions(), _tenants(), _objectives(), _shape()),
     )
 
 
@@ -43,7 +44,8 @@ def _admission() -> Row:
             ),
             chart(
                 "Refused",
-                "requests, prompt_tokens: answered with 429 at that limit; no_worker: with 503.",
+                "requests, prompt_tokens, tenant_requests: answered with 429 at that limit; "
+                "no_worker: with 503; key: with 401.",
                 REQUESTS_PER_S,
                 Series(rate("baton_router_refusals_total", CHOSEN, by=["reason"]), "{{reason}}"),
             ),
@@ -95,6 +97,45 @@ def _decisions() -> Row:
                 "Routers that differ for long do not hear the same workers.",
                 COUNT,
                 Series(select("baton_router_workers_ready", CHOSEN), "{{pod}} {{role}}"),
+            ),
+        ),
+    )
+
+
+def _tenants() -> Row:
+    """Empty where no API keys are asked for."""
+    prefix = "baton_router_tenant"
+    return Row(
+        "Tenants",
+        (
+            *(
+                chart(
+                    title,
+                    f"{what} per second, added up over routers; empty without API keys.",
+                    unit,
+                    Series(rate(f"{prefix}_{counted}_total", CHOSEN, by=["tenant"]), "{{tenant}}"),
+                    stacked=True,
+                )
+                for title, what, unit, counted in (
+                    ("Requests by tenant", "Requests that ended", REQUESTS_PER_S, "requests"),
+                    ("Prompt tokens by tenant", "Prompt tokens", PER_S, "prompt_tokens"),
+                    ("Output tokens by tenant", "Tokens generated", PER_S, "output_tokens"),
+                )
+            ),
+            chart(
+                "Waiting by tenant",
+                "Requests that wait in the routers for their tenant's turn.",
+                COUNT,
+                Series(
+                    sum_by(select(f"{prefix}_requests_waiting", CHOSEN), ["tenant"]), "{{tenant}}"
+                ),
+                stacked=True,
+            ),
+            chart(
+                "Wait for a turn by tenant",
+                "95th percentile; who waits longer than others asks for more than its share.",
+                SECONDS,
+                *quantiles(f"{prefix}_turn_seconds", CHOSEN, by=["tenant"], shares=(0.95,)),
             ),
         ),
     )

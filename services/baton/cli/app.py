@@ -5,6 +5,7 @@ import sys
 import typer
 
 from baton.cli.chat import chat
+from baton.cli.key import key
 from baton.cli.pull import model_pull
 from baton.cli.serve import serve
 from baton.common.errors import BatonError
@@ -20,6 +21,7 @@ def new_app() -> typer.Typer:
     )
     app.command()(serve)
     app.command()(chat)
+    app.command()(key)
     model = typer.Typer(help="Models on this machine.", no_args_is_help=True)
     model.command("pull")(model_pull)
     app.add_typer(model, name="model")

@@ -20,9 +20,14 @@ def chat(
     model: Annotated[
         str | None, typer.Option(help="Model to talk to; default: the first one served.")
     ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="OPENAI_API_KEY", show_default=False, help="Where keys are asked for."),
+    ] = None,
 ) -> None:
     """Talk to a served model. Ctrl-C stops an answer, Ctrl-D leaves, /reset starts over."""
-    with httpx.Client(base_url=url) as client:
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx.Client(base_url=url, headers=headers) as client:
         conversation = Conversation(model or first_model(client))
         if sys.stdin.isatty():
             converse(client, conversation)

@@ -31,6 +31,7 @@ from baton.engine.kernels.selection import KERNELS_FOLDER, Kernels, choose_libra
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.speculation import Speculation
+from baton.router.tenants.register_file import RegisterFile
 
 WORKERS_MAX = 16
 """Per role. More than that on one machine is a mistyped number."""
@@ -71,6 +72,10 @@ def serve(
         ),
     ] = None,
     cache_dir: CacheDir = None,
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of tenants and their keys' hashes; see `baton key`."),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show all logs, not only warnings and errors.")
     ] = False,
@@ -78,6 +83,8 @@ def serve(
     """Run the local stack: router, prefill and decode workers. Ctrl-C stops everything."""
     model_name = model_name or served_name(model)
     require_free(host, port)
+    if api_keys_file is not None:
+        RegisterFile(api_keys_file, SystemClock())  # what is wrong with it is told now
     cache_dir = cache_dir or default_cache_dir(os.environ)
     pull(model, cache_dir)
     options = StackOptions(
@@ -93,6 +100,7 @@ def serve(
         draft_model=draft_model,
         threads=threads or default_threads(prefill, decode, quantization, cache_dir),
         cache_dir=cache_dir,
+        api_keys_file=api_keys_file,
     )
     asyncio.run(run_stack(options, TerminalReport(sys.stderr, verbose=verbose)))
 
@@ -154,11 +162,12 @@ def banner(options: StackOptions, program: str) -> str:
         f'{{"model": "{options.model_name}", "temperature": 0, "messages": '
         '[{"role": "user", "content": "What is the capital of France?"}]}'
     )
+    key = ' -H "authorization: Bearer $OPENAI_API_KEY"' if options.api_keys_file else ""
     return f"""
 Baton serves {options.model_name} on {url}
 (router, {options.prefill} prefill, {options.decode} decode; {options.threads} CPU threads each)
 
-  curl {url}/v1/chat/completions -H 'content-type: application/json' \\
+  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\
     -d '{body}'
 
   In a browser:   {url}/

@@ -37,6 +37,7 @@ class StackOptions:
     draft_model: str | None
     threads: int  # torch threads of each worker
     cache_dir: Path
+    api_keys_file: Path | None = None  # none: nobody is asked for a key
 
     @property
     def workers(self) -> dict[str, int]:
@@ -122,11 +123,13 @@ def _decode_flags(options: StackOptions) -> tuple[str, ...]:
 def _router(
     options: StackOptions, prefills: Sequence[str], decodes: Sequence[str], python: str
 ) -> Child:
+    keys = options.api_keys_file
     command = (
         *(python, "-m", "baton.router", "--host", options.host, "--port", str(options.port)),
         *_model_flags(options),
         *("--decode-workers", ",".join(decodes)),
         *(("--prefill-workers", ",".join(prefills), "--cores-shared", "true") if prefills else ()),
+        *(("--api-keys-file", str(keys)) if keys else ()),
     )
     return Child("router", command)
 

@@ -7,6 +7,7 @@ OpenAI's error object, the gRPC edge renders `grpc_status`, and both read the sa
     +-- InvalidRequest            the caller must change something (400)
     |   +-- PromptTooLong         prompt + max_tokens exceed a limit (400)
     |   +-- ModelNotFound         unknown model name (404)
+    |   +-- InvalidKey            no API key, or one that nobody has (401)
     +-- Unavailable               the same request may succeed elsewhere or later (503, retryable)
     |   +-- Overloaded            a bounded queue is full (429, retryable)
     |   +-- Draining              the worker takes no new work (503, retryable)
@@ -55,6 +56,12 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
     http_status = 404
     grpc_status = "NOT_FOUND"
+
+
+class InvalidKey(InvalidRequest):
+    code = "invalid_api_key"
+    http_status = 401
+    grpc_status = "UNAUTHENTICATED"
 
 
 class Unavailable(BatonError):

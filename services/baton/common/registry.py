@@ -58,6 +58,8 @@ TOKEN_BUCKETS = (
     *(1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5),
 )
 STEP_TOKEN_BUCKETS = (1.0, *(float(2**power) for power in range(3, 15)))
+# Few: there are as many for each tenant.
+TURN_BUCKETS_S = (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 CHOICE_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0)
 
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
@@ -135,10 +137,10 @@ ROUTER_TABLE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "baton_router_refusals_total",
         _C,
-        "Requests not served: a limit was met (429), no decode worker came in time, or the router"
-        " is going (503)",
+        "Requests not served: no valid key (401), a limit was met (429), no decode worker came in"
+        " time, or the router is going (503)",
         ("reason",),
-        values=(("requests", "prompt_tokens", "no_worker", "draining"),),
+        values=(("key", "requests", "prompt_tokens", "tenant_requests", "no_worker", "draining"),),
     ),
     MetricSpec(
         "baton_router_disconnects_total",
@@ -162,6 +164,37 @@ ROUTER_TABLE: tuple[MetricSpec, ...] = (
         values=(("ttft", "itl"), ("true", "false")),
     ),
     MetricSpec("baton_router_slo_target_seconds", _G, "The latency that is promised", ("slo",)),
+    MetricSpec(
+        "baton_router_tenant_requests_total",
+        _C,
+        "Admitted requests that ended, where there are API keys",
+        ("tenant",),
+    ),
+    MetricSpec(
+        "baton_router_tenant_prompt_tokens_total",
+        _C,
+        "Prompt tokens of those requests",
+        ("tenant",),
+    ),
+    MetricSpec(
+        "baton_router_tenant_output_tokens_total",
+        _C,
+        "Tokens generated for those requests",
+        ("tenant",),
+    ),
+    MetricSpec(
+        "baton_router_tenant_requests_waiting",
+        _G,
+        "Requests that wait in the router for their tenant's turn",
+        ("tenant",),
+    ),
+    MetricSpec(
+        "baton_router_tenant_turn_seconds",
+        _H,
+        "The wait for a turn; a request of n choices has n",
+        ("tenant",),
+        TURN_BUCKETS_S,
+    ),
 )
 
 # Prefill and decode workers.

@@ -29,7 +29,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Requests through one router. Sums are over the last `window_s` seconds."""
 
     window_s: float  # WINDOW_S, or less while the router is younger
-    requests_waiting: int  # held now for want of a decode worker
+    requests_waiting: int  # now, for want of a decode worker or for their turn among tenants
     requests_running: int  # submitted to a worker now
     requests_arrived: int
     prompt_tokens_arrived: int

@@ -43,6 +43,9 @@ from baton.router.settings import RouterSettings
 from baton.router.stage import Stage
 from baton.router.tally import Tally, Targets
 from baton.router.telemetry import ROUTER_METRICS
+from baton.router.tenants.entrance import Entrance
+from baton.router.tenants.gate import FairGate, Gate, OpenGate
+from baton.router.tenants.register_file import RegisterFile
 from baton.router.text import TextModel, longest_token_bytes
 from baton.router.traced import Traced
 from baton.router.traffic import Traffic
@@ -93,6 +96,7 @@ def create_router(
     metrics = Metrics(CollectorRegistry(), model_name=model.name)
     metrics.declare(ROUTER_METRICS)
     tally = Tally(metrics, clock, Targets(settings.slo_ttft_s, settings.slo_itl_s))
+    register = _register(settings, clock)
     fleet = _listen(settings, services, clock=clock, metrics=metrics, tally=tally)
     completions = _completions(settings, model, fleet, clock=clock, metrics=metrics, tally=tally)
     incarnation = secrets.randbits(63)
@@ -130,7 +134,7 @@ def create_router(
     api.include_router(ready_routes(ready))
     if settings.metrics_port == 0:
         api.include_router(metrics_routes(metrics, traffic))
-    _surround(api, metrics, traffic, tracing)
+    _surround(api, metrics, traffic, register, tracing)
     return Router(api, operations_app(metrics, traffic, ready, signals))
 
 
@@ -140,6 +144,7 @@ class _Listening:
 
     picture: Picture
     holding: Holding[Decision]
+    gate: Gate
     links: DecodeLinks
     members: Members
     stage: Stage
@@ -175,7 +180,9 @@ def _listen(
     picture = Picture(cores_shared=settings.cores_shared)
     holding = Holding[Decision](tally.held)
     links = DecodeLinks(link_channels)
-    stage = Stage(picture, holding, links, metrics, clock)
+    open_to_all = settings.api_keys_file is None
+    gate: Gate = OpenGate() if open_to_all else FairGate(picture, clock, tally)
+    stage = Stage(picture, holding, gate, links, metrics, clock)
     members = Members(
         listed,
         model_name=settings.model_name,
@@ -188,7 +195,7 @@ def _listen(
         dns_interval_s=settings.dns_interval_s,
         audience=stage,
     )
-    return _Listening(picture, holding, links, members, stage, watch_channels, link_channels)
+    return _Listening(picture, holding, gate, links, members, stage, watch_channels, link_channels)
 
 
 def _completions(
@@ -208,6 +215,7 @@ def _completions(
         clock=clock,
         metrics=metrics,
         tally=tally,
+        gate=fleet.gate,
         eos_token_ids=model.tokenizer.eos_token_ids,
         ready_wait_s=settings.request_timeout_s if from_zero else settings.ready_wait_s,
     )
@@ -225,11 +233,24 @@ def _completions(
     )
 
 
-def _surround(api: FastAPI, metrics: Metrics, traffic: Traffic, tracing: Tracing) -> None:
+def _register(settings: RouterSettings, clock: Clock) -> RegisterFile | None:
+    path = settings.api_keys_file
+    return None if path is None else RegisterFile(path, clock)
+
+
+def _surround(
+    api: FastAPI,
+    metrics: Metrics,
+    traffic: Traffic,
+    register: RegisterFile | None,
+    tracing: Tracing,
+) -> None:
     """What is around every request of a client."""
     api.add_exception_handler(BatonError, _on_baton_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_middleware(DisconnectWatch)  # the last added is the outermost
+    if register is not None:
+        api.add_middleware(Entrance, register=register, metrics=metrics)
     api.add_middleware(Observed, metrics=metrics, traffic=traffic)
     if tracing.on:
         api.add_middleware(Traced, tracing=tracing)

@@ -1,4 +1,5 @@
-"""The story of one request: decide on a worker, submit, follow, and move on when the worker fails.
+"""The story of one request: await its turn, decide on a worker, submit, follow, and move on when
+the worker fails.
 
 The router keeps prompt and output, so a request moves to another decode worker with what it has;
 draws are counter-based, so the continuation is the same token for token. Knows no HTTP, no text and
@@ -19,6 +20,7 @@ from baton.router.journey import Journey, too_late
 from baton.router.picture import Picture
 from baton.router.request_trace import TryTrace
 from baton.router.tally import Tally
+from baton.router.tenants.gate import Gate
 from baton.router.work import DecodeSide, Submission, Ticket, Update, Work
 
 DEADLINE_GRACE_S = 2.0
@@ -39,6 +41,7 @@ class Dispatcher:
         clock: Clock,
         metrics: Metrics,
         tally: Tally,
+        gate: Gate,
         eos_token_ids: Collection[int],
         ready_wait_s: float,
     ) -> None:
@@ -49,6 +52,7 @@ class Dispatcher:
         self._clock = clock
         self._metrics = metrics
         self._tally = tally
+        self._gate = gate
         self._eos_token_ids = frozenset(eos_token_ids)
         self._ready_wait_s = ready_wait_s
 
@@ -60,12 +64,15 @@ class Dispatcher:
         """
         journey = Journey(work)
         self._tally.arrived(len(work.prompt))
+        turn = self._gate.turn(work)
         try:
+            deserted_s = await turn.comes()
             while True:
                 if (finish := journey.finish(self._eos_token_ids)) is not None:
                     yield Update(finish=finish)
                     return
-                decision = await self._decision(journey)
+                decision = await self._decision(journey, deserted_s)
+                deserted_s = 0.0
                 with self._trying(journey, decision) as trial:
                     ticket = await self._submit(journey, decision, trial)
                     if ticket is None:
@@ -76,6 +83,8 @@ class Dispatcher:
                     try:
                         while True:
                             update = journey.take(await ticket.next())
+                            if turn.out:  # until the first token, whichever worker it is from
+                                turn.give_back()
                             if update.cached_tokens:
                                 self._tally.found_cached(update.cached_tokens)
                             if first:
@@ -94,6 +103,7 @@ class Dispatcher:
                         ticket.cancel()
                         trial.generated(len(journey.output))
         finally:
+            turn.give_back()
             self._tally.ended(len(journey.output))
 
     def _trying(self, journey: Journey, decision: Decision) -> TryTrace:
@@ -111,12 +121,15 @@ class Dispatcher:
             self._move_on(journey, decision, error, trial, lost=False)
             return None
 
-    async def _decision(self, journey: Journey) -> Decision:
-        """Waits for a worker, within limits. Raises Unavailable when none comes."""
+    async def _decision(self, journey: Journey, deserted_s: float) -> Decision:
+        """Waits for a worker, within limits. Raises Unavailable when none comes.
+
+        `deserted_s`: of the time for that, how much is over already. Else those who wait in line
+        would begin to wait for a worker one after another."""
         since_s = self._clock.monotonic_s()
         decision = self._ask(journey)
         if decision is None:
-            limit_s = min(self._ready_wait_s, self._remaining_s(journey.work))
+            limit_s = min(self._ready_wait_s - deserted_s, self._remaining_s(journey.work))
             decision = await self._holding.wait(lambda: self._ask(journey), limit_s)
             journey.work.trace.waited(self._clock.monotonic_s() - since_s)
         self._tally.waited(self._clock.monotonic_s() - since_s)

@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from baton.common.errors import EngineFailure
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
+from baton.router.caller import Caller
 from baton.router.openai.errors import error_response
 from baton.router.request_trace import RequestTrace
+from baton.router.tenants.register import Tenant
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"
@@ -34,6 +36,12 @@ def request_id_of(scope: Scope) -> str:
 def trace_of(scope: Scope) -> RequestTrace:
     """Of nothing, where requests are not traced."""
     return cast(RequestTrace, scope.get("state", {}).get("trace") or RequestTrace())
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Where keys are asked for, whose key came is known by now."""
+    tenant = cast("Tenant | None", scope["state"].get("tenant"))
+    return Caller(request_id_of(scope), tenant, trace_of(scope))
 
 
 def endpoint_of(scope: Scope) -> str:

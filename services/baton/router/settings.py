@@ -36,6 +36,11 @@ class RouterSettings:
         default=None,
     )
     tls_name: str | None = setting("name that workers' certificates must carry", default=None)
+    api_keys_file: Path | None = setting(  # noqa: RUF009
+        "JSON file of tenants and the SHA-256 of their API keys, read again when it changes; none:"
+        " no keys are asked for",
+        default=None,
+    )
     slo_ttft_s: float | None = setting(
         "target for the time to the first token, in seconds; none: attainment is not measured",
         default=None,

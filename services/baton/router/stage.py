@@ -9,6 +9,7 @@ from baton.router.decode_link import DecodeLinks
 from baton.router.fleet import Role
 from baton.router.holding import Holding
 from baton.router.picture import Picture, ready_workers
+from baton.router.tenants.gate import Gate
 
 
 class Stage:
@@ -18,12 +19,14 @@ class Stage:
         self,
         picture: Picture,
         holding: Holding[Decision],
+        gate: Gate,
         links: DecodeLinks,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._picture = picture
         self._holding = holding
+        self._gate = gate
         self._links = links
         self._metrics = metrics
         self._clock = clock
@@ -42,7 +45,8 @@ class Stage:
             self._decoding = decoding
             self._deserted_s = None if decoding else self._clock.monotonic_s()
         self._show()
-        self._holding.serve()
+        self._holding.serve()  # who had its turn before those that have it now
+        self._gate.fleet_changed()
 
     def removed(self, address: str) -> None:
         self._links.retire(address)

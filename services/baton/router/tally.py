@@ -29,6 +29,7 @@ class Tally:
         self._window = Window(started_s=clock.monotonic_s())
         self._running = 0
         self._held = 0
+        self._in_line: dict[str, int] = {}  # by tenant
         for slo, target_s in (("ttft", targets.ttft_s), ("itl", targets.itl_s)):
             if target_s is not None:
                 metrics.gauge("baton_router_slo_target_seconds", target_s, slo=slo)
@@ -57,6 +58,15 @@ class Tally:
         self._held = count
         self._metrics.gauge("baton_router_requests_held", count)
 
+    def in_line(self, tenant: str, count: int) -> None:
+        """So many requests of a tenant wait for their turn now."""
+        self._in_line[tenant] = count
+        self._metrics.gauge("baton_router_tenant_requests_waiting", count, tenant=tenant)
+
+    def had_turn(self, tenant: str, seconds: float) -> None:
+        """After so long a wait."""
+        self._metrics.observe("baton_router_tenant_turn_seconds", seconds, tenant=tenant)
+
     def waited(self, seconds: float) -> None:
         self._metrics.observe("baton_router_queue_seconds", seconds)
 
@@ -76,7 +86,7 @@ class Tally:
         sums, lately = self._window.sums(now_s), self._window.sums(now_s, signals.LATELY_S)
         return signals.Traffic(
             window_s=self._window.length_s(now_s),
-            requests_waiting=self._held,
+            requests_waiting=self._held + sum(self._in_line.values()),
             requests_running=self._running,
             lately=signals.Lately(
                 **{name: lately[Flow[name.upper()]] for name in signals.Lately.__struct_fields__}

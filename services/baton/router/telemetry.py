@@ -9,7 +9,7 @@ from baton.common.clock import Clock
 from baton.common.errors import BatonError
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
-from baton.common.tracing import Span
+from baton.router.caller import Caller
 from baton.router.openai.generate import Piece
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Usage
@@ -71,16 +71,17 @@ class Meter:
         metrics: Metrics,
         tally: Tally,
         clock: Clock,
-        request_id: str,
+        caller: Caller,
+        answer_id: str,
         usage: Usage,
-        span: Span,
     ) -> None:
         self._metrics = metrics
         self._tally = tally
         self._clock = clock
-        self._request_id = request_id
+        self._request_id = f"{caller.request_id} {answer_id}"
+        self._tenant = None if caller.tenant is None else caller.tenant.name
         self._usage = usage
-        self._span = span
+        self._span = caller.trace.span
         self._finishes: list[str] = []
         self._started_s = clock.monotonic_s()
         self._stretches: dict[int, _Stretch] = {}  # by choice
@@ -136,6 +137,7 @@ class Meter:
 
     def _tell(self, outcome: str) -> None:
         first_s = self._first_token_s
+        self._count_tenant()
         self._span.note(
             {
                 "baton.outcome": outcome,
@@ -153,5 +155,16 @@ class Meter:
             completion_tokens=self._usage.completion_tokens,
             ttft_s=None if first_s is None else round(first_s - self._started_s, 4),
             duration_s=round(self._clock.monotonic_s() - self._started_s, 4),
+            **({} if self._tenant is None else {"tenant": self._tenant}),
             **self._span.log_fields,
         )
+
+    def _count_tenant(self) -> None:
+        """All at the end of a request: what is counted per token is counted for all."""
+        tenant, usage = self._tenant, self._usage
+        if tenant is None:
+            return
+        count = self._metrics.count
+        count("baton_router_tenant_requests_total", tenant=tenant)
+        count("baton_router_tenant_prompt_tokens_total", usage.prompt_tokens, tenant=tenant)
+        count("baton_router_tenant_output_tokens_total", usage.completion_tokens, tenant=tenant)

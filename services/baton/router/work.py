@@ -13,6 +13,7 @@ from baton.common.errors import BatonError
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
 from baton.router.fleet import Fleet
 from baton.router.request_trace import RequestTrace
+from baton.router.tenants.register import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Work:
     params: SamplingParams
     deadline_s: float  # on the router's monotonic clock
     cache_salt: bytes = b""
+    tenant: Tenant | None = None  # whose turn it takes; None: where there are none
     trace: RequestTrace = field(default_factory=RequestTrace)
 
 

@@ -35,6 +35,8 @@ def error_response(error: BatonError) -> Response:
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retryable:
         headers["retry-after"] = str(RETRY_AFTER_S)
+    if error.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
     return _response(error.http_status, error_object(error), headers)
 
 

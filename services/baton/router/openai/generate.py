@@ -15,6 +15,7 @@ from baton.engine.params import FinishReason, TokenSample
 from baton.router.detokenize import Detokenizer, TokenBytes
 from baton.router.openai.plan import Choice, Plan
 from baton.router.request_trace import RequestTrace
+from baton.router.tenants.register import Tenant
 from baton.router.work import Update, Work
 
 PIECES_WAITING_MAX = 64
@@ -45,10 +46,12 @@ def generate(
     *,
     plan_id: str,
     deadline_s: float,
+    tenant: Tenant | None,
     trace: RequestTrace,
 ) -> AsyncGenerator[Piece, None]:
     """Pieces of all choices. Closing the generator cancels the work; an error of one choice ends
     them all."""
+    salt = plan.cache_salt if tenant is None else tenant.salt(plan.cache_salt)
     choices = [
         _pieces(
             choice,
@@ -59,7 +62,8 @@ def generate(
                 prompt=choice.prompt.token_ids,
                 params=choice.params,
                 deadline_s=deadline_s,
-                cache_salt=plan.cache_salt,
+                cache_salt=salt,
+                tenant=tenant,
                 trace=trace,
             ),
         )

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 
 from baton.common.errors import Cancelled, Draining
 from baton.common.metrics import Metrics
-from baton.router.middleware import request_id_of, trace_of
+from baton.router.middleware import caller_of
 from baton.router.openai import responses
-from baton.router.openai.service import Caller, Completions
+from baton.router.openai.service import Completions
 from baton.router.operations import json_response
 from baton.router.page import page_response
 from baton.router.traffic import Traffic
@@ -38,17 +38,17 @@ def api_routes(
     @routes.post("/chat/completions")
     async def chat_completions(request: Request) -> Response:
         body = await body_of(request)
-        return await completions.chat(body, _caller(request))
+        return await completions.chat(body, caller_of(request.scope))
 
     @routes.post("/completions")
     async def text_completions(request: Request) -> Response:
         body = await body_of(request)
-        return await completions.completion(body, _caller(request))
+        return await completions.completion(body, caller_of(request.scope))
 
     @routes.post("/responses")
     async def responses_create(request: Request) -> Response:
         body = await body_of(request)
-        return await completions.response(body, _caller(request))
+        return await completions.response(body, caller_of(request.scope))
 
     @routes.api_route("/responses/{path:path}", methods=["GET", "POST", "DELETE"])
     async def responses_stored() -> Response:
@@ -85,10 +85,6 @@ def people_routes(traffic: Traffic) -> APIRouter:
         return json_response({"status": "ok"})
 
     return routes
-
-
-def _caller(request: Request) -> Caller:
-    return Caller(request_id_of(request.scope), trace_of(request.scope))
 
 
 async def _body(request: Request, bytes_max: int) -> bytes:

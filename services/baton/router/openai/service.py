@@ -18,6 +18,7 @@ from baton.common.errors import BatonError, EngineFailure, ModelNotFound, Overlo
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.admission import Admission, Demand
+from baton.router.caller import Caller
 from baton.router.fleet import Role
 from baton.router.openai import chunks, responses
 from baton.router.openai.generate import Piece, Runs, generate
@@ -30,21 +31,12 @@ from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, parse_body
 from baton.router.openai.span import asked_attributes
 from baton.router.openai.sse import EventStream
-from baton.router.request_trace import RequestTrace
 from baton.router.tally import Tally
 from baton.router.telemetry import Meter, note_asked
 from baton.router.text import TextModel
 from baton.router.work import FleetSource
 
 _log = get_log(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Under what a call is known, to the client and in traces."""
-
-    request_id: str
-    trace: RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +147,19 @@ class Completions:
         """All pieces, admitted, counted and measured. Raises BatonError only."""
         demand = self._admitted(plan, caller)
         span = caller.trace.span
-        request_id = f"{caller.request_id} {head.id}"
-        meter = Meter(self._metrics, self._tally, self._clock, request_id, usage, span)
+        meter = Meter(self._metrics, self._tally, self._clock, caller, head.id, usage)
         deadline_s = self._clock.monotonic_s() + self._request_timeout_s
-        tokenizer = self.model.tokenizer
         try:
-            async with aclosing(
-                generate(
-                    plan,
-                    self._runs,
-                    tokenizer,
-                    plan_id=head.id,
-                    deadline_s=deadline_s,
-                    trace=caller.trace,
-                )
-            ) as pieces:
+            generated = generate(
+                plan,
+                self._runs,
+                self.model.tokenizer,
+                plan_id=head.id,
+                deadline_s=deadline_s,
+                tenant=caller.tenant,
+                trace=caller.trace,
+            )
+            async with aclosing(generated) as pieces:
                 async for piece in pieces:
                     usage.add(piece)
                     meter.piece(piece)
@@ -192,20 +182,21 @@ class Completions:
             meter.failed(failure)
             raise failure from error
         finally:
-            self._admission.release(demand)
+            self._admission.release(demand, caller.tenant)
 
     def _admitted(self, plan: Plan, caller: Caller) -> Demand:
         note_asked(self._metrics, plan)
         tokens = sum(len(choice.prompt.token_ids) for choice in plan.choices)
         demand = Demand(requests=len(plan.choices), prompt_tokens=tokens)
-        refusal = self._admission.admit(demand)
+        refusal = self._admission.admit(demand, caller.tenant)
         if refusal is not None:
             reason = refusal.reason.name.lower()
-            self._metrics.count("vllm:admission_rejections_total", reason=reason)
+            if refusal.tenant is None:  # else it is not this server that is short of anything
+                self._metrics.count("vllm:admission_rejections_total", reason=reason)
             self._metrics.count("baton_router_refusals_total", reason=reason)
+            who = "The server is busy" if refusal.tenant is None else f"Tenant {refusal.tenant}"
             error = Overloaded(
-                f"The server is busy: {refusal.reason.value} ({refusal.in_flight}, limit "
-                f"{refusal.limit})."
+                f"{who}: {refusal.reason.value} ({refusal.in_flight}, limit {refusal.limit})."
             )
             caller.trace.span.fail(error.code)
             raise error
