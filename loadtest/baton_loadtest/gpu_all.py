@@ -21,7 +21,7 @@ from baton.cli.stack import DEFAULT_MODEL
 from baton.common.clock import Clock, SystemClock
 from baton.common.errors import BatonError
 
-from baton_loadtest.gpu_command import RESULTS_DIR, require_device
+from baton_loadtest.gpu_command import RESULTS_DIR, require_device, run_program
 from baton_loadtest.gpu_parity import parity_json, parity_report
 from baton_loadtest.machine import checkout_commit, device_line
 
@@ -132,13 +132,5 @@ def told(part: str, code: int | None) -> bool:
     return code == 0
 
 
-def main() -> None:
-    try:
-        typer.run(run_all)
-    except BatonError as error:
-        print(f"baton-loadtest: {error.message}", file=sys.stderr)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_program(run_all)

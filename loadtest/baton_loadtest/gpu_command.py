@@ -8,6 +8,7 @@ the other commands, so it also runs as `python -m baton_loadtest.gpu_command`.
 import asyncio
 import gc
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,13 +131,14 @@ def _leave_device() -> None:
     torch.cuda.empty_cache()
 
 
-def main() -> None:
+def run_program(command: Callable[..., None]) -> None:
+    """A command as a program of its own."""
     try:
-        typer.run(run_gpu)
+        typer.run(command)
     except BatonError as error:
         print(f"baton-loadtest: {error.message}", file=sys.stderr)
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(run_gpu)

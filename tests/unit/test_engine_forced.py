@@ -60,7 +60,17 @@ def test_a_step_takes_only_so_many() -> None:
 
 
 def test_fewer_are_guessed_where_there_is_less_room() -> None:
-    assert ForcedGuesser(None).guess([(Talk([1], TABLE), 1)]) == [(2,)]
+    guesser, request = ForcedGuesser(None), Talk([1], TABLE)
+    assert guesser.wish(request, decoding=1) == 2
+    assert guesser.guess([(request, 1)]) == [(2,)]
+    assert guesser.guess([(request, 0)]) == [()]
+
+
+def test_what_was_certain_once_is_not_guessed_again() -> None:
+    guesser, request = ForcedGuesser(Other()), Talk([1], TABLE)
+    assert guessed(guesser, request) == [(2, 3)]
+    request.output += [2, 3]
+    assert guessed(guesser, request) == [(8, 8)]
 
 
 def test_where_nothing_is_certain_the_other_guesses() -> None:

@@ -220,3 +220,10 @@ def test_a_schema_that_cannot_be_followed_is_refused(tools: object) -> None:
 def test_what_clients_send_for_the_library_itself_is_dropped() -> None:
     own = {"type": "object", "properties": {}, "x-guidance": {"whitespace_flexible": True}}
     assert not begins(grammar(tools=function(own)), '<tool_call>\n{"name": "f", "arguments": { ')
+
+
+def test_an_expression_that_would_take_too_long_is_refused() -> None:
+    """Its parts are looked at for one another, in the steps of everybody."""
+    long = {"type": "object", "properties": {"a": {"type": "string", "pattern": "a*" * 3_000}}}
+    with pytest.raises(InvalidRequest, match="pattern"):
+        grammar(tools=function(long))

@@ -24,9 +24,7 @@ Row = NDArray[np.float32]
 
 
 def needs_edit(request: SampleRequest) -> bool:
-    params = request.params
-    edited = bool(params.logit_bias) or params.penalised or len(request.output) < params.min_tokens
-    return edited or request.constraint is not None
+    return request.constraint is not None or request.params.edits(len(request.output))
 
 
 def edit_row(row: Row, request: SampleRequest) -> None:

@@ -22,30 +22,23 @@ class ForcedGuesser:
         self._other = other
 
     def wish(self, request: Speculative, *, decoding: int) -> int:
-        if request.constraint is not None and (forced := _forced(request)):
-            return len(forced)
+        if request.constraint is not None:
+            forced = tuple(request.constraint.forced(request.output)[:FORCED_MAX])
+            request.guessing.forced = forced
+            if forced:
+                return len(forced)
         return 0 if self._other is None else self._other.wish(request, decoding=decoding)
 
     def guess(self, wanted: Sequence[tuple[Speculative, int]]) -> Sequence[tuple[int, ...]]:
-        certain = [_forced(request)[:count] if count else () for request, count in wanted]
+        """Each request's wish was heard in this step."""
+        certain = [request.guessing.forced[:count] for request, count in wanted]
         if self._other is None:
             return certain
-        left = [
-            (request, 0 if forced else count)
-            for (request, count), forced in zip(wanted, certain, strict=True)
-        ]
+        left = [(request, 0 if request.guessing.forced else count) for request, count in wanted]
         others = self._other.guess(left) if any(count for _, count in left) else [()] * len(left)
-        for (request, _), forced in zip(wanted, certain, strict=True):
-            request.guessing.forced = bool(forced)
         return [forced or other for forced, other in zip(certain, others, strict=True)]
 
     def learn(self, request: Speculative, guessed: int, accepted: int) -> None:
         """What was certain says nothing of the other's luck."""
         if self._other is not None and not request.guessing.forced:
             self._other.learn(request, guessed, accepted)
-
-
-def _forced(request: Speculative) -> tuple[int, ...]:
-    if request.constraint is None:
-        return ()
-    return tuple(request.constraint.forced(request.output)[:FORCED_MAX])

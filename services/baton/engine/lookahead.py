@@ -103,5 +103,5 @@ class LookAhead:
 def drawn_on_host(request: Request) -> bool:
     """Whether choosing its next token takes its earlier ones, or more is asked than the token."""
     params = request.params
-    edited = bool(params.logit_bias) or params.penalised or len(request.output) < params.min_tokens
-    return edited or params.logprobs is not None or request.constraint is not None
+    edited = request.constraint is not None or params.edits(len(request.output))
+    return edited or params.logprobs is not None

@@ -47,6 +47,10 @@ class SamplingParams:
             or self.repetition_penalty != 1.0
         )
 
+    def edits(self, tokens_out: int) -> bool:
+        """Whether the row of the token after so many is not taken as the model left it."""
+        return bool(self.logit_bias) or self.penalised or tokens_out < self.min_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:

@@ -128,7 +128,7 @@ class Guessing:
         self.acceptance = Acceptance()
         self.read = 0  # tokens a draft model has read
         self.table: list[int] = []  # into these blocks
-        self.forced = False  # whether its last guesses were a grammar's
+        self.forced: tuple[int, ...] = ()  # what a grammar makes certain, as of the last wish
 
 
 class Speculative(Protocol):

@@ -40,8 +40,13 @@ def schema_grammar(schema: JsonSchema, *, strict: bool) -> str:
     """JSON that follows a schema, spaced one way. Where not `strict`, keywords that nobody here can
     hold an output to are passed over; else they make the grammar one that cannot be followed.
     Raises InvalidRequest for expressions that would take too long."""
-    require_short_patterns(schema)
-    return _json(schema, {**SPACING, "lenient": not strict})
+    return _json(schema, _reading(schema, strict=strict))
+
+
+def schema_rule(schema: JsonSchema, *, strict: bool) -> str:
+    """The same as a part of rules in Lark's language."""
+    told = {**schema, "x-guidance": _reading(schema, strict=strict)}
+    return "%json " + json.dumps(told, ensure_ascii=False)
 
 
 def object_grammar() -> str:
@@ -53,7 +58,13 @@ def _json(schema: JsonSchema, how: Mapping[str, object]) -> str:
     return LLMatcher.grammar_from_json_schema(dict(schema), overrides=how)  # type: ignore[arg-type]
 
 
-def require_short_patterns(schema: JsonSchema) -> None:
+def _reading(schema: JsonSchema, *, strict: bool) -> Mapping[str, object]:
+    """How the library is to read a schema. Raises InvalidRequest."""
+    _require_short_patterns(schema)
+    return {**SPACING, "lenient": not strict}
+
+
+def _require_short_patterns(schema: JsonSchema) -> None:
     """Raises InvalidRequest for a regular expression anywhere in a schema that is too long."""
     pending: list[object] = [schema]
     while pending:

@@ -83,12 +83,11 @@ class Dispatcher:
                     try:
                         while True:
                             update = journey.take(await ticket.next())
-                            if turn.out:  # until the first token, whichever worker it is from
-                                turn.give_back()
                             if update.cached_tokens:
                                 self._tally.found_cached(update.cached_tokens)
                             if first:
                                 first = False
+                                turn.give_back()
                                 trial.first_token(update.cached_tokens)
                             if update.finish is not None:
                                 trial.finished(update.finish)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from baton.common.errors import InvalidRequest
 from baton.engine.params import SamplingParams
-from baton.model.grammar_text import require_short_patterns
 from baton.router.detokenize import TextOptions
 from baton.router.openai import params
 from baton.router.openai.prompts import Prompt, chat_prompt, completion_prompts
@@ -198,8 +197,6 @@ async def _calling_grammar(calling: Calling, form: Form | None) -> str:
             raise InvalidRequest(message, param=form.param)
         text = JsonText(form.schema, form.strict)
     with naming("tools"):
-        for function in calling.use.allowed:
-            require_short_patterns(function.parameters)
-    grammar = tool_grammar(calling, text)
+        grammar = tool_grammar(calling, text)
     await require_followable(grammar, param="tools")
     return grammar

@@ -20,10 +20,6 @@ from baton.router.work import FleetSource, Work
 class Turn(Protocol):
     """One piece of work's: waited for once, given back whatever happens."""
 
-    @property
-    def out(self) -> bool:
-        """Whether it keeps another one from its turn."""
-
     async def comes(self) -> float:
         """Returns when it does: for how many seconds, up to now, there was no decode worker while
         it waited. Raises DeadlineExceeded."""
@@ -40,8 +36,6 @@ class Gate(Protocol):
 
 class OpenGate:
     """Nobody waits: where there are no tenants. Every turn is this one."""
-
-    out = False
 
     def turn(self, work: Work) -> Turn:
         return self
@@ -113,7 +107,7 @@ class _Turn:
     def __init__(self, gate: FairGate, work: Work, tenant: Tenant) -> None:
         self.work = work
         self.tenant = tenant
-        self.out = False
+        self.out = False  # whether it keeps another one from its turn
         self._gate = gate
         self._place: asyncio.Future[None] | None = None  # None: has not come, or has come back
 

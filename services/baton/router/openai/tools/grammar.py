@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baton.model.grammar_text import SPACING
+from baton.model.grammar_text import schema_rule
 from baton.router.openai.closing import closed
 from baton.router.openai.tools.syntax import Calling, Syntax
 from baton.router.openai.tools.use import Function
@@ -32,7 +32,8 @@ class JsonText:
 
 
 def tool_grammar(calling: Calling, text: JsonText | None) -> str:
-    """A grammar that may still be refused: for a schema, or for its size."""
+    """A grammar that may still be refused: for a schema, or for its size. Raises InvalidRequest for
+    expressions that would take too long."""
     allowed = calling.use.allowed
     names = [f"call_{index}" for index in range(len(allowed))]
     calls = [
@@ -52,7 +53,7 @@ def _answer(calling: Calling, text: JsonText | None) -> list[str]:
     if use.required:
         return [f"start: {trigger}call{more}"]
     if text is not None:
-        json_text = f"text: {_json(text.schema, strict=text.strict)}"
+        json_text = f"text: {schema_rule(text.schema, strict=text.strict)}"
         return [f"start: {trigger}call{more} | text", json_text]
     if syntax.accompanied:
         # Lazy: text ends where the first trigger in it does.
@@ -67,7 +68,7 @@ def _call(syntax: Syntax, function: Function) -> str:
     if syntax.opening:
         frame.insert(0, syntax.opening.removeprefix(syntax.trigger))
     arguments = {**_unexplained(closed(function.parameters)), "type": "object"}
-    parameters = _json(arguments, strict=function.strict)
+    parameters = schema_rule(arguments, strict=function.strict)
     return f"{' '.join(map(_quoted, frame))} {parameters} {_quoted(syntax.tail)}"
 
 
@@ -82,12 +83,6 @@ def _unexplained(schema: Any) -> Any:
         for key, value in schema.items()
         if not (key in _WORDS and isinstance(value, str))
     }
-
-
-def _json(schema: Mapping[str, Any], *, strict: bool) -> str:
-    """Where not `strict`, keywords that the grammar's reader does not know are passed over."""
-    options = {**SPACING, "lenient": not strict}
-    return "%json " + json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
 
 
 def _quoted(text: str) -> str:
