@@ -101,7 +101,7 @@ async def test_a_response_tells_what_holds_by_itself(router: RunningRouter) -> N
         "metadata": {},
         "parallel_tool_calls": True,
         "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": "high", "summary": None},
         "store": False,
         "temperature": 1.0,
         "text": {"format": {"type": "text"}},

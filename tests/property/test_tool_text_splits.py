@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from baton.router.openai.tools.answer import message_of
+from baton.router.openai.answer import message_of
 from baton.router.openai.tools.syntax import HERMES, LLAMA3, Syntax
 from baton.router.openai.tools.text import CallReader, Event
 from hypothesis import given

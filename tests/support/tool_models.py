@@ -1,4 +1,5 @@
-"""Chat templates that know tools as the published ones do, and one that knows none; all ours."""
+"""Chat templates that know tools or thoughts as the published ones do, and one that knows neither;
+all ours."""
 
 from dataclasses import replace
 
@@ -38,6 +39,16 @@ TOOLLESS = (
     "{{ raise_exception('unknown role') }}{% endif %}"
     "{{ message.role }}: {{ message.content }}\n"
     "{% endfor %}assistant: "
+)
+# Qwen3's: the model opens its thoughts, unless the template closes them; `opened` is how templates
+# of models that cannot do otherwise end.
+THOUGHTFUL = QWEN_LIKE.replace(
+    "{{ message.content }}",
+    "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}"
+    "{{ message.content }}",
+) + (
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    "{% if opened %}<think>\n{% endif %}"
 )
 
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from baton.cli import chat
 from baton.cli.app import new_app
-from baton.cli.conversation import Conversation, first_model, stream_answer
+from baton.cli.chat import show
+from baton.cli.conversation import Conversation, Said, first_model, stream_answer
 from baton.common.errors import BatonError, InvalidRequest, Unavailable
 from typer.testing import CliRunner
 
@@ -38,7 +39,19 @@ def no_server(request: httpx.Request) -> httpx.Response:
 
 def test_pieces_come_in_order_and_events_without_text_are_skipped() -> None:
     http = client(lambda _: sse(delta(None), delta("Pa"), delta("ris"), {"choices": []}))
-    assert list(stream_answer(http, {})) == ["Pa", "ris"]
+    assert list(stream_answer(http, {})) == [Said("Pa"), Said("ris")]
+
+
+def test_thoughts_are_told_from_the_answer() -> None:
+    thought: dict[str, object] = {"choices": [{"delta": {"reasoning": "Capital?"}}]}
+    http = client(lambda _: sse(thought, delta("Paris")))
+    assert list(stream_answer(http, {})) == [Said("Capital?", thought=True), Said("Paris")]
+
+
+def test_thoughts_are_no_part_of_what_a_pipe_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    thought: dict[str, object] = {"choices": [{"delta": {"reasoning": "Capital?"}}]}
+    assert show(client(lambda _: sse(thought, delta("Paris"))), {}) == "Paris"
+    assert capsys.readouterr().out == "Paris\n"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from baton.model.grammar_text import (
     regex_grammar,
     rules_grammar,
     schema_grammar,
+    thoughtful_grammar,
 )
 from baton.model.json_tokenizer import tokenizer_from_directory
 from baton.model.tokens import Tokenizer
@@ -120,6 +121,42 @@ def test_other_ways_to_say_it(
 ) -> None:
     check_grammar(grammar)
     assert [text for text in whole if not ends_after(grammars, tokenizer, grammar, text)] == []
+    assert [text for text in other if ends_after(grammars, tokenizer, grammar, text)] == []
+
+
+FORMS = {
+    "object": (object_grammar(), '{"a": 1}', "no"),
+    "schema": (schema_grammar({"type": "integer"}, strict=True), "12", "no"),
+    "regex": (regex_grammar("a+"), "aa", "no"),
+    "choice": (choice_grammar(["yes", "no"]), "yes", "maybe"),
+    "lark": (rules_grammar('start: "x" A\nA: "y"'), "xy", "no"),
+    "gbnf": (rules_grammar('root ::= "x" y\ny ::= "y"'), "xy", "no"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "not-begun"])
+def test_any_form_may_stand_behind_thoughts(
+    form: tuple[str, str, str], begun: bool, grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    plain, right, wrong = form
+    grammar = thoughtful_grammar(plain, "<think>", "</think>", begun=begun)
+    check_grammar(grammar)
+    opening = "" if begun else "<think>"
+    thoughts = [f"{opening}{text}</think>" for text in ("", "\nSo: <b> </thin\n", right)]
+    whole = [lead + gap + right for lead in thoughts for gap in ("", "\n", "\n\n")]
+    if not begun:
+        whole.append(right)
+    assert [text for text in whole if not ends_after(grammars, tokenizer, grammar, text)] == []
+    other = [
+        opening,
+        f"{opening}{right}",
+        thoughts[0],
+        thoughts[0] + wrong,
+        thoughts[0] * 2 + right,
+    ]
+    if begun:
+        other.append(right)
     assert [text for text in other if ends_after(grammars, tokenizer, grammar, text)] == []
 
 

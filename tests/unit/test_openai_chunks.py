@@ -14,6 +14,7 @@ from baton.router.openai.logprobs import LOGPROB_MIN, CompletionLists, chat_entr
 from baton.router.openai.plan import Choice, Plan
 from baton.router.openai.prompts import Prompt
 from baton.router.openai.responses import Head, Usage
+from baton.router.openai.thoughts import Thinking
 from baton.router.openai.tools.syntax import HERMES
 from support.byte_tokenizer import BOS, ByteTokenizer, byte_model
 from support.tool_requests import calling
@@ -79,6 +80,22 @@ def test_chunks_of_an_answer_that_calls_tools() -> None:
     assert end == chunk(delta={}, finish_reason="tool_calls")
 
 
+def test_chunks_of_an_answer_that_is_thought_about() -> None:
+    stream = chunks.chat_chunks(
+        replace(PLAN, thinking=Thinking(True, True, None)), HEAD, byte_model()
+    )
+    thought = {"reasoning": "Hm.", "reasoning_content": "Hm."}
+    assert events(stream.piece(Piece(0, "", (), thought="Hm."))) == [chunk(delta=thought)]
+    # A mark is told as a token without text.
+    assert events(stream.piece(Piece(0, "", (TokenSample(1),)))) == [chunk(delta={"content": ""})]
+    both = events(stream.piece(Piece(0, "Yes.", (TokenSample(1),), STOP, thought="Hm.")))
+    assert both == [
+        chunk(delta=thought),
+        chunk(delta={"content": "Yes."}),
+        chunk(delta={}, finish_reason="stop"),
+    ]
+
+
 def test_logprobs_of_a_call_come_once_with_each_piece() -> None:
     plan = replace(PLAN, calling=calling(HERMES), logprobs=0)
     stream = chunks.chat_chunks(plan, HEAD, byte_model())
@@ -105,6 +122,7 @@ def test_usage_has_a_chunk_of_its_own_and_is_null_in_the_others() -> None:
             "completion_tokens": 3,
             "total_tokens": 5,
             "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
     assert done == "[DONE]"

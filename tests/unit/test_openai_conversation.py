@@ -47,6 +47,21 @@ def test_a_message_without_calls_has_no_key_for_them() -> None:
     assert told(plain) == [{"role": "assistant", "content": "Hm."}]
 
 
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_what_was_thought_is_told_under_both_names(field: str) -> None:
+    thought = {"reasoning": "Hm.", "reasoning_content": "Hm."}
+    said = {"role": "assistant", "content": "Yes.", field: "Hm."}
+    assert told(said) == [{"role": "assistant", "content": "Yes.", **thought}]
+    assert told({"role": "assistant", field: "Hm."}) == [
+        {"role": "assistant", "content": "", **thought}
+    ]
+    assert in_words(told(said), ()) == told(said)
+
+
+def test_only_the_assistant_thinks() -> None:
+    assert told({**USER, "reasoning": "Hm."}) == [USER]
+
+
 @pytest.mark.parametrize(
     ("message", "param"),
     [

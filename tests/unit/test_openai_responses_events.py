@@ -17,6 +17,7 @@ from baton.router.openai.responses_api.body import whole_response
 from baton.router.openai.responses_api.events import ResponseEvents
 from baton.router.openai.responses_api.request import ResponsesRequest
 from baton.router.openai.schemas import parse_body
+from baton.router.openai.thoughts import Thinking
 from baton.router.openai.tools.syntax import HERMES
 from support.byte_tokenizer import byte_model
 from support.tool_requests import calling, hermes_call
@@ -25,6 +26,7 @@ HEAD = Head("resp_1", 1_700_000_000, "bytes")
 CHOICE = Choice(0, Prompt((1, 2), "ab"), True, SamplingParams(max_tokens=4), TextOptions(), False)
 PLAN = Plan((CHOICE,), True, False, None, False, b"")
 CALLING = replace(PLAN, calling=calling(HERMES))
+THINKING = replace(PLAN, thinking=Thinking(begun=False, told=True, closing_id=None))
 ASKED = parse_body(ResponsesRequest, b'{"model": "bytes", "input": "hi"}')
 TWO_CALLS = f"Hm.\n{hermes_call('clock')}\n{hermes_call('weather', city='é')}"
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
@@ -170,6 +172,60 @@ def test_logprobs_of_the_finishing_token_end_a_text() -> None:
     sample = TokenSample(65, -0.5)
     told = streamed(plan, [Piece(0, "A", (sample,)), Piece(0, "", (sample,), STOP)])
     assert len(told[-1]["response"]["output"][0]["content"][0]["logprobs"]) == 2
+
+
+def test_the_events_of_thoughts() -> None:
+    pieces = [Piece(0, "", (TokenSample(1),)), Piece(0, "", (), thought="Hm.", thought_tokens=1)]
+    told = streamed(THINKING, [*pieces, Piece(0, "", (TokenSample(1),)), *split("hi", 2)])
+    assert names(told)[2:] == [
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    reasoning, message = told[-1]["response"]["output"]
+    assert reasoning["content"] == [{"type": "reasoning_text", "text": "Hm."}]
+    assert (reasoning["summary"], reasoning["status"]) == ([], "completed")
+    assert message["content"][0]["text"] == "hi"
+    assert told[-1]["response"] == msgspec.to_builtins(
+        whole_response(
+            ASKED,
+            THINKING,
+            HEAD,
+            byte_model(),
+            [*pieces, *split("hi", 2)],
+            Usage(2, 3, 1),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("finish", "statuses"),
+    [(LENGTH, ["incomplete"]), (STOP, ["completed", "completed"])],
+    ids=["cut", "nothing-said"],
+)
+def test_thoughts_that_nothing_is_said_after(finish: FinishReason, statuses: list[str]) -> None:
+    pieces = [Piece(0, "", (), thought="Hm."), Piece(0, "", (), finish)]
+    body = streamed(THINKING, pieces)[-1]["response"]
+    assert [item["status"] for item in body["output"]] == statuses
+    assert [item["type"] for item in body["output"]] == ["reasoning", "message"][: len(statuses)]
+
+
+def test_tokens_of_thoughts_have_no_logprobs() -> None:
+    plan = replace(THINKING, logprobs=0)
+    tokens = tuple(TokenSample(ord(char), -0.5) for char in "abc")
+    piece = Piece(0, "c", tokens, STOP, thought="ab", thought_tokens=2)
+    *_, message = streamed(plan, [Piece(0, "", tokens[:1]), piece])[-1]["response"]["output"]
+    assert [entry["token"] for entry in message["content"][0]["logprobs"]] == ["c"]
 
 
 def test_an_error_ends_the_stream_in_two_events() -> None:

@@ -51,6 +51,25 @@ def test_parts_of_a_message_are_joined(kind: str) -> None:
     assert told(input=[message]) == [{"role": "system", "content": "ab"}]
 
 
+def thought(*texts: str) -> dict[str, object]:
+    content = [{"type": "reasoning_text", "text": text} for text in texts]
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "content": content}
+
+
+def test_thoughts_belong_to_what_was_said_after_them() -> None:
+    said, called = told(input=[thought("H", "m."), SPEECH, thought("So."), CLOCK])
+    assert (said["reasoning"], said["content"]) == ("Hm.", "I look.")
+    assert (called["reasoning"], calls_of(called)) == ("So.", [("call_1", "clock")])
+
+
+def test_thoughts_that_nobody_spoke_after_are_dropped() -> None:
+    assert told(input=[thought("Hm."), USER, SPEECH])[1] == {
+        "role": "assistant",
+        "content": "I look.",
+    }
+    assert told(input=[USER, thought("Hm.")]) == [USER]
+
+
 def calls_of(message: TemplateMessage) -> list[tuple[str, str]]:
     return [(call["id"], call["function"]["name"]) for call in message["tool_calls"]]
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from baton.common.errors import InvalidRequest
 from baton.model.grammar import check_grammar
+from baton.model.grammar_text import thoughtful_grammar
 from baton.router.openai.tools.grammar import CALLS_MAX, JsonText, tool_grammar
 from baton.router.openai.tools.syntax import HERMES, IN_WORDS, LLAMA3
 from support.followed_grammars import begins, follows
@@ -26,6 +27,18 @@ PERSON = JsonText(
 
 def grammar(syntax: Any = HERMES, text: JsonText | None = None, **fields: object) -> str:
     return tool_grammar(calling(syntax, **fields), text)
+
+
+@pytest.mark.parametrize("syntax", [HERMES, LLAMA3], ids=["hermes", "llama"])
+def test_thoughts_may_speak_of_calls(syntax: Any) -> None:
+    call = hermes_call("clock") if syntax is HERMES else llama_call("clock")
+    reserved = tool_grammar(calling(syntax), None, reserved="<think>")
+    thoughtful = thoughtful_grammar(reserved, "<think>", "</think>", begun=False)
+    thoughts = f"<think>Either <tool_call> {{ or {call}, or none.</think>\n\n"
+    answers = [thoughts + call, f"{thoughts}Noon.", call, "Noon.", "", "a <think> b"]
+    assert [text for text in answers if not follows(thoughtful, text)] == []
+    others = [thoughts + call[:-1], "<think>Hm.", f"<think>{call}", " <think>Hm.</think>Noon."]
+    assert [text for text in others if follows(thoughtful, text)] == []
 
 
 def function(parameters: object, **fields: object) -> list[Any]:

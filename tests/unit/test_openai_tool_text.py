@@ -4,7 +4,7 @@ import json
 
 import pytest
 from baton.engine.params import FinishReason
-from baton.router.openai.tools.answer import delta_of, message_of, reason_of
+from baton.router.openai.answer import delta_of, message_of, reason_of
 from baton.router.openai.tools.syntax import HERMES, LLAMA3, Calling, Syntax
 from baton.router.openai.tools.text import Argued, Called, CallReader, Event, Said
 from support.tool_requests import calling, hermes_call, llama_call

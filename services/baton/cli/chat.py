@@ -76,14 +76,30 @@ def take_turn(client: httpx.Client, conversation: Conversation, question: str) -
 
 
 def show(client: httpx.Client, body: dict[str, object]) -> str:
-    """Print pieces as they come until the answer ends or Ctrl-C; returns what was printed."""
+    """Print the answer as it comes until it ends or Ctrl-C; returns it. Thoughts are shown in a
+    terminal only, and are no part of it."""
     shown: list[str] = []
+    thinking = False
     with contextlib.closing(stream_answer(client, body)) as pieces:
         try:
             for piece in pieces:
-                print(piece, end="", flush=True)
-                shown.append(piece)
+                if piece.thought:
+                    thinking = think_aloud(piece.text)
+                    continue
+                if thinking:
+                    print("\n", flush=True)
+                    thinking = False
+                print(piece.text, end="", flush=True)
+                shown.append(piece.text)
         except KeyboardInterrupt:
             print(" [stopped]", end="")
     print()
     return "".join(shown)
+
+
+def think_aloud(thought: str) -> bool:
+    """Whether it was shown: dim, in a terminal."""
+    if not sys.stdout.isatty():
+        return False
+    print(f"\x1b[2m{thought}\x1b[22m", end="", flush=True)
+    return True

@@ -19,6 +19,14 @@ SAMPLING = {"temperature": 0.2, "top_p": 0.9}
 """What SmolLM2's makers advise; at OpenAI's default of 1 a model of its size rambles."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A piece of an answer."""
+
+    text: str
+    thought: bool = False  # what the model tells itself before it answers
+
+
 @dataclass(slots=True)
 class Conversation:
     """Messages so far, oldest first. Grows by one question and one answer per turn."""
@@ -56,7 +64,7 @@ def first_model(client: httpx.Client) -> str:
     return str(models[0])
 
 
-def stream_answer(client: httpx.Client, body: dict[str, object]) -> Generator[str, None, None]:
+def stream_answer(client: httpx.Client, body: dict[str, object]) -> Generator[Said, None, None]:
     """Pieces of the answer as they come.
 
     Closing the iterator early aborts the request on the server. Raises BatonError: no server, a
@@ -76,8 +84,8 @@ def stream_answer(client: httpx.Client, body: dict[str, object]) -> Generator[st
         raise Unavailable(f"the connection broke: {type(error).__name__}") from None
 
 
-def _pieces(lines: Iterator[str]) -> Iterator[str]:
-    """Text of each `data:` event up to [DONE]."""
+def _pieces(lines: Iterator[str]) -> Iterator[Said]:
+    """What is said in each `data:` event up to [DONE]."""
     for line in lines:
         if not line.startswith("data:"):
             continue
@@ -88,8 +96,10 @@ def _pieces(lines: Iterator[str]) -> Iterator[str]:
         if "error" in event:
             raise _error_from(event["error"])
         for choice in event["choices"]:
+            if thought := choice["delta"].get("reasoning"):
+                yield Said(thought, thought=True)
             if content := choice["delta"].get("content"):
-                yield content
+                yield Said(content)
     raise Unavailable("the stream ended before the answer was complete")
 
 

@@ -98,6 +98,24 @@ def choice_grammar(choices: Sequence[str]) -> str:
     return "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in choices)
 
 
+def thoughtful_grammar(grammar: str, opening: str, closing: str, *, begun: bool) -> str:
+    """The same behind thoughts, which are any text up to the closing mark; some blank lines may
+    follow. Not `begun`: the output opens them itself, or has none."""
+    parts = [{"lark_grammar": grammar}]
+    if grammar.startswith("{"):
+        parts = json.loads(grammar)["grammars"]
+    form = {**parts[0], "name": "form"}
+    thoughts = "thoughts" if begun else f"({json.dumps(opening)} thoughts)?"
+    lead = (
+        f"start: {thoughts} @form\n"
+        "thoughts: thought GAP?\n"
+        f"thought[lazy]: TEXT {json.dumps(closing)}\n"
+        "TEXT: /(.|\\n)*/\n"
+        "GAP: /\\n{1,2}/\n"
+    )
+    return json.dumps({"grammars": [{"lark_grammar": lead}, form, *parts[1:]]})
+
+
 def rules_grammar(rules: str) -> str:
     """Rules in Lark's language, or in llama.cpp's (GBNF). Raises InvalidRequest for neither."""
     if len(rules) > RULES_CHARS_MAX:

@@ -43,7 +43,7 @@ class StopMatcher:
             end, start, self.matched = min(ends)
             self._held = ""
             return window[: end if self._include_match else start]
-        held_from = min(_possible_start(window, stop) for stop in self._stops)
+        held_from = min(possible_start(window, stop) for stop in self._stops)
         self._held = window[held_from:]
         return window[:held_from]
 
@@ -53,7 +53,7 @@ class StopMatcher:
         return held
 
 
-def _possible_start(window: str, stop: str) -> int:
+def possible_start(window: str, stop: str) -> int:
     """Index of the longest suffix of `window` that begins `stop`; its length where there is
     none."""
     start = window.find(stop[0], max(0, len(window) - len(stop) + 1))

@@ -12,14 +12,18 @@ import msgspec
 
 from baton.common.errors import BatonError
 from baton.engine.params import FinishReason
+from baton.router.openai.answer import (
+    call_reader,
+    delta_of,
+    read_events,
+    reason_of,
+    thought_fields,
+)
 from baton.router.openai.errors import error_object
 from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import chat_entries
 from baton.router.openai.plan import Plan
 from baton.router.openai.responses import Head, Usage, completion_lists, echo_text
-from baton.router.openai.tools.answer import delta_of, reason_of
-from baton.router.openai.tools.syntax import Calling
-from baton.router.openai.tools.text import CallReader
 from baton.router.text import TextModel
 
 DONE = b"data: [DONE]\n\n"
@@ -99,21 +103,18 @@ class ChatChunks:
         return error_event(error)
 
 
-class CallingChunks(ChatChunks):
-    """`chat.completion.chunk` events of answers that may call tools."""
+class PartedChunks(ChatChunks):
+    """`chat.completion.chunk` events of answers that may have more than text: thoughts and
+    calls."""
 
-    def __init__(self, plan: Plan, calling: Calling, head: Head, model: TextModel) -> None:
+    def __init__(self, plan: Plan, head: Head, model: TextModel) -> None:
         super().__init__(plan, head, model)
-        self._readers = [
-            CallReader(calling, answer_id=head.id, choice=choice.index) for choice in plan.choices
-        ]
+        self._readers = [call_reader(plan.calling, head.id, one.index) for one in plan.choices]
 
     def piece(self, piece: Piece) -> bytes:
         reader = self._readers[piece.index]
-        events = reader.feed(piece.text)
-        if piece.finish is not None:
-            events += reader.finish()
-        deltas = [delta_of(event) for event in events]
+        deltas = [thought_fields(piece.thought)] if piece.thought else []
+        deltas += [delta_of(event) for event in read_events(reader, piece.text, piece.finish)]
         logprobs: dict[str, Any] | None = None
         if self._logprobs and piece.samples:
             logprobs = {"content": chat_entries(piece.samples, self._tokenizer), "refusal": None}
@@ -139,9 +140,9 @@ class CallingChunks(ChatChunks):
 
 
 def chat_chunks(plan: Plan, head: Head, model: TextModel) -> Chunks:
-    if plan.calling is None:
+    if plan.calling is None and plan.thinking is None:
         return ChatChunks(plan, head, model)
-    return CallingChunks(plan, plan.calling, head, model)
+    return PartedChunks(plan, head, model)
 
 
 class CompletionChunks:

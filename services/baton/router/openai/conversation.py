@@ -26,7 +26,8 @@ _TEMPLATE_ROLES = {
 
 TemplateMessage = dict[str, Any]
 """`role` and `content`, both texts; an assistant's perhaps with `tool_calls`, whose arguments are
-objects; a tool's with `tool_call_id` and `name` where the request has them."""
+objects, and with what it thought, under both names that templates look for; a tool's with
+`tool_call_id` and `name` where the request has them."""
 
 
 def conversation(messages: Sequence[Message]) -> list[TemplateMessage]:
@@ -45,6 +46,8 @@ def _told(where: str, message: Message) -> TemplateMessage:
         "role": _TEMPLATE_ROLES[message.role],
         "content": _content(where, message),
     }
+    if thought := _thought(message):
+        told |= {"reasoning": thought, "reasoning_content": thought}
     if message.tool_calls:
         told["tool_calls"] = _calls(where, message)
     if message.role == "tool":
@@ -59,11 +62,16 @@ def _told(where: str, message: Message) -> TemplateMessage:
 def _content(where: str, message: Message) -> str:
     """As one text."""
     content = message.content
-    if content is None and not message.tool_calls:
+    if content is None and not message.tool_calls and not _thought(message):
         raise InvalidRequest(f"'{where}.content' must be given.", param=f"{where}.content")
     if content is None or isinstance(content, str):
         return content or ""
     return "".join(_part_text(part, f"{where}.content[{i}]") for i, part in enumerate(content))
+
+
+def _thought(message: Message) -> str | None:
+    """Only the assistant's is one."""
+    return message.reasoning or message.reasoning_content if message.role == "assistant" else None
 
 
 def _part_text(part: ContentPart, where: str) -> str:

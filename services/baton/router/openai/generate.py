@@ -1,6 +1,7 @@
 """From updates to pieces: the text and tokens each choice of a plan gains, in order of arrival.
 
-Detokenizes, cuts at stop strings and merges the choices of one request into one stream of pieces.
+Detokenizes, cuts at stop strings, tells thoughts from the answer and merges the choices of one
+request into one stream of pieces.
 Knows no HTTP and no JSON.
 """
 
@@ -14,6 +15,7 @@ import msgspec
 from baton.engine.params import FinishReason, TokenSample
 from baton.router.detokenize import Detokenizer, TokenBytes
 from baton.router.openai.plan import Choice, Plan
+from baton.router.openai.thoughts import Thinking, ThoughtReader
 from baton.router.request_trace import RequestTrace
 from baton.router.tenants.register import Tenant
 from baton.router.work import Update, Work
@@ -37,6 +39,8 @@ class Piece(msgspec.Struct, frozen=True):
     finish: FinishReason | None = None  # STOP or LENGTH, in the choice's last piece
     cached_tokens: int = 0  # of the prompt, in the first piece
     prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first piece, where asked
+    thought: str = ""  # stands before the text
+    thought_tokens: int = 0  # how many more have turned out to be thoughts'
 
 
 def generate(
@@ -57,6 +61,7 @@ def generate(
             choice,
             runs,
             tokenizer,
+            plan.thinking,
             Work(
                 work_id=f"{plan_id}-{choice.index}",
                 prompt=choice.prompt.token_ids,
@@ -73,12 +78,15 @@ def generate(
 
 
 async def _pieces(
-    choice: Choice, runs: Runs, tokenizer: TokenBytes, work: Work
+    choice: Choice, runs: Runs, tokenizer: TokenBytes, thinking: Thinking | None, work: Work
 ) -> AsyncGenerator[Piece, None]:
     detokenizer = Detokenizer(tokenizer, choice.text)
+    thoughts = None if thinking is None else ThoughtReader(thinking)
     async with aclosing(runs.run(work)) as updates:
         async for update in updates:
             piece = _piece(choice, detokenizer, update)
+            if thoughts is not None:
+                piece = _split(piece, thoughts)
             yield piece
             if piece.finish is not None:
                 return
@@ -107,6 +115,17 @@ def _piece(choice: Choice, detokenizer: Detokenizer, update: Update) -> Piece:
         finish=finish,
         cached_tokens=(update.cached_tokens or 0) if choice.first_of_prompt else 0,
         prompt_logprobs=update.prompt_logprobs,
+    )
+
+
+def _split(piece: Piece, thoughts: ThoughtReader) -> Piece:
+    split = thoughts.feed(piece.text, piece.samples)
+    thought, text = split.thought, split.text
+    if piece.finish is not None:
+        rest = thoughts.finish()
+        thought, text = thought + rest.thought, text + rest.text
+    return msgspec.structs.replace(
+        piece, thought=thought, text=text, thought_tokens=split.thought_tokens
     )
 
 

@@ -41,6 +41,15 @@ def include_usage(request: Generation) -> bool:
     return bool(request.stream_options.include_usage)
 
 
+def template_variables(request: ChatRequest) -> dict[str, object]:
+    """What a chat template is told. No effort is not to think, which templates know as a switch."""
+    effort = request.reasoning_effort
+    told: dict[str, object] = {} if effort is None else {"reasoning_effort": effort}
+    if effort == "none":
+        told["enable_thinking"] = False
+    return told | (request.chat_template_kwargs or {})
+
+
 def chat_max_tokens(request: ChatRequest, *, prompt_tokens: int, context_length_max: int) -> int:
     """Output tokens; what fits where the request does not say."""
     name, asked = "max_completion_tokens", request.max_completion_tokens

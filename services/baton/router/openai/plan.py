@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from baton.common.errors import InvalidRequest
 from baton.engine.params import SamplingParams
+from baton.model.grammar_text import thoughtful_grammar
 from baton.router.detokenize import TextOptions
 from baton.router.openai import params
 from baton.router.openai.prompts import Prompt, chat_prompt, completion_prompts
 from baton.router.openai.schemas import ChatRequest, CompletionRequest
 from baton.router.openai.structured import Form, asked_form, naming, require_followable
+from baton.router.openai.thoughts import MARKS, Thinking, opening_of, thinking_of
 from baton.router.openai.tools.grammar import JsonText, tool_grammar
 from baton.router.openai.tools.syntax import Calling, syntax_of
 from baton.router.openai.tools.use import tool_use
@@ -44,6 +46,7 @@ class Plan:
     echo: bool
     cache_salt: bytes
     calling: Calling | None = None  # where the answers may call tools
+    thinking: Thinking | None = None  # where thoughts may stand before them
 
     @property
     def prompt_tokens(self) -> int:
@@ -63,15 +66,21 @@ async def plan_chat(
     seed = params.given_seed(request)
     form, use, syntax = asked_form(request), tool_use(request), syntax_of(model.chat.source)
     calling = None if use is None else Calling(syntax, use)
-    grammar = await (_grammar(form) if calling is None else _calling_grammar(calling, form))
+    opening = opening_of(model.chat.source)
+    grammar = await (
+        _grammar(form) if calling is None else _calling_grammar(calling, form, opening)
+    )
     prompt = await chat_prompt(
         request.messages,
-        request.chat_template_kwargs,
+        params.template_variables(request),
         model,
         functions=() if use is None else use.functions,
         syntax=syntax,
         context_length_max=context_length_max,
     )
+    thinking = thinking_of(model, prompt.text or "", told=request.include_reasoning is not False)
+    if grammar is not None and thinking is not None:
+        grammar = thoughtful_grammar(grammar, *MARKS, begun=thinking.begun)
     max_tokens = params.chat_max_tokens(
         request, prompt_tokens=len(prompt.token_ids), context_length_max=context_length_max
     )
@@ -103,6 +112,7 @@ async def plan_chat(
         echo=False,
         cache_salt=salt,
         calling=calling,
+        thinking=thinking,
     )
 
 
@@ -188,7 +198,7 @@ async def _grammar(form: Form | None) -> str | None:
     return form.grammar
 
 
-async def _calling_grammar(calling: Calling, form: Form | None) -> str:
+async def _calling_grammar(calling: Calling, form: Form | None, opening: str | None) -> str:
     """Raises InvalidRequest."""
     text = None
     if form is not None:
@@ -197,6 +207,6 @@ async def _calling_grammar(calling: Calling, form: Form | None) -> str:
             raise InvalidRequest(message, param=form.param)
         text = JsonText(form.schema, form.strict)
     with naming("tools"):
-        grammar = tool_grammar(calling, text)
+        grammar = tool_grammar(calling, text, reserved=opening)
     await require_followable(grammar, param="tools")
     return grammar

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from baton.engine.params import FinishReason, TokenSample
+from baton.router.openai.answer import (
+    call_reader,
+    message_of,
+    read_events,
+    reason_of,
+    thought_fields,
+)
 from baton.router.openai.generate import Piece
 from baton.router.openai.logprobs import CompletionLists, chat_entries
 from baton.router.openai.plan import Choice, Plan
-from baton.router.openai.tools.answer import message_of, reason_of
-from baton.router.openai.tools.text import CallReader
 from baton.router.text import TextModel
 
 
@@ -32,10 +37,12 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int = 0
     cached_tokens: int = 0
+    thought_tokens: int = 0  # of the completion's
 
     def add(self, piece: Piece) -> None:
         self.completion_tokens += len(piece.samples)
         self.cached_tokens += piece.cached_tokens
+        self.thought_tokens += piece.thought_tokens
 
     def body(self) -> dict[str, Any]:
         return {
@@ -43,6 +50,7 @@ class Usage:
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.thought_tokens},
         }
 
 
@@ -50,6 +58,7 @@ class Usage:
 class _Whole:
     """One choice, gathered."""
 
+    thoughts: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     samples: list[TokenSample] = field(default_factory=list)
     prompt_logprobs: tuple[TokenSample, ...] = ()
@@ -64,6 +73,7 @@ def _gathered(plan: Plan, pieces: Sequence[Piece]) -> list[_Whole]:
     wholes = [_Whole() for _ in plan.choices]
     for piece in pieces:
         whole = wholes[piece.index]
+        whole.thoughts.append(piece.thought)
         whole.texts.append(piece.text)
         whole.samples.extend(piece.samples)
         whole.prompt_logprobs = whole.prompt_logprobs or piece.prompt_logprobs
@@ -89,12 +99,14 @@ def chat_completion(
 
 def _spoken(plan: Plan, head: Head, index: int, whole: _Whole) -> dict[str, Any]:
     """The message of a choice and why it ended."""
-    text = "".join(whole.texts)
-    message = {"role": "assistant", "content": text, "refusal": None}
-    if plan.calling is None:
-        return {"message": message, "finish_reason": whole.finish_reason}
-    reader = CallReader(plan.calling, answer_id=head.id, choice=index)
-    message |= message_of([*reader.feed(text), *reader.finish()])
+    reader = call_reader(plan.calling, head.id, index)
+    events = read_events(reader, "".join(whole.texts), whole.finish)
+    message = {
+        "role": "assistant",
+        "refusal": None,
+        **thought_fields("".join(whole.thoughts)),
+        **message_of(events),
+    }
     return {"message": message, "finish_reason": reason_of(whole.finish, reader)}
 
 

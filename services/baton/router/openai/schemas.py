@@ -38,6 +38,8 @@ class Message(msgspec.Struct):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    reasoning: str | None = None  # what was thought before it was said
+    reasoning_content: str | None = None  # the same, under its other name
 
 
 class FunctionDefinition(msgspec.Struct):
@@ -152,6 +154,8 @@ class ChatRequest(Generation, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    include_reasoning: bool | None = None
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None

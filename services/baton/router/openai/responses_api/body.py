@@ -84,7 +84,7 @@ def _echo(asked: ResponsesRequest) -> dict[str, Any]:
         "metadata": asked.metadata or {},
         "parallel_tool_calls": asked.parallel_tool_calls is not False,
         "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": asked.effort, "summary": None},
         "store": False,
         "temperature": 1.0 if asked.temperature is None else asked.temperature,
         "text": {"format": msgspec.to_builtins(text)},
@@ -102,7 +102,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
         # Writing to the cache costs nobody anything here, and is not counted.
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.thought_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
 

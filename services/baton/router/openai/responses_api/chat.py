@@ -55,6 +55,7 @@ def chat_request(asked: ResponsesRequest) -> tuple[ChatRequest, Places]:
         logprobs=LOGPROBS in (asked.include or ()),
         top_logprobs=_top_logprobs(asked),
         chat_template_kwargs=asked.chat_template_kwargs,
+        reasoning_effort=asked.effort,
         tools=_tools(tools),
         tool_choice=_tool_choice(asked.tool_choice),
         parallel_tool_calls=asked.parallel_tool_calls,

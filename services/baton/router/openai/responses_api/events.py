@@ -24,8 +24,10 @@ from baton.router.openai.responses_api.items import (
     Closed,
     Item,
     Opened,
+    Reasoning,
     Speech,
     Spoke,
+    Thought,
 )
 from baton.router.openai.responses_api.reader import ItemReader
 from baton.router.openai.responses_api.request import ResponsesRequest
@@ -72,34 +74,39 @@ class ResponseEvents:
         match change:
             case Spoke(speech, text, logprobs):
                 return self._text("delta", speech, delta=text, logprobs=logprobs)
+            case Thought(reasoning, text):
+                return self._text("delta", reasoning, delta=text)
             case CallGrew(call, text):
                 return self._arguments("delta", call, delta=text)
             case Opened(item):
                 added = self._item("added", item)
-                return added + self._part("added", item) if isinstance(item, Speech) else added
+                return added if isinstance(item, Call) else added + self._part("added", item)
             case Closed(item):
                 return self._closed(item)
 
     def _closed(self, item: Item) -> bytes:
-        if isinstance(item, Speech):
-            done = self._text("done", item, text=item.text, logprobs=item.logprobs)
-            done += self._part("done", item)
-        else:
-            done = self._arguments("done", item, name=item.name, arguments=item.arguments)
+        match item:
+            case Speech():
+                done = self._text("done", item, text=item.text, logprobs=item.logprobs)
+                done += self._part("done", item)
+            case Reasoning():
+                done = self._text("done", item, text=item.text) + self._part("done", item)
+            case Call():
+                done = self._arguments("done", item, name=item.name, arguments=item.arguments)
         return done + self._item("done", item)
 
     def _item(self, event: str, item: Item) -> bytes:
         kind = f"response.output_item.{event}"
         return self._event(kind, output_index=item.index, item=item.body())
 
-    def _part(self, event: str, speech: Speech) -> bytes:
-        return self._of_speech(f"response.content_part.{event}", speech, part=speech.part())
+    def _part(self, event: str, item: Speech | Reasoning) -> bytes:
+        return self._of_part(f"response.content_part.{event}", item, part=item.part())
 
-    def _text(self, event: str, speech: Speech, **told: object) -> bytes:
-        return self._of_speech(f"response.output_text.{event}", speech, **told)
+    def _text(self, event: str, item: Speech | Reasoning, **told: object) -> bytes:
+        return self._of_part(f"response.{item.part()['type']}.{event}", item, **told)
 
-    def _of_speech(self, kind: str, speech: Speech, **told: object) -> bytes:
-        place = {"item_id": speech.id, "output_index": speech.index, "content_index": 0}
+    def _of_part(self, kind: str, item: Speech | Reasoning, **told: object) -> bytes:
+        place = {"item_id": item.id, "output_index": item.index, "content_index": 0}
         return self._event(kind, **place, **told)
 
     def _arguments(self, event: str, call: Call, **told: object) -> bytes:

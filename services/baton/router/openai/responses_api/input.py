@@ -32,6 +32,14 @@ class _ResultItem(msgspec.Struct):
     call_id: str | None = None
 
 
+class _ThoughtPart(msgspec.Struct):
+    text: str | None = None
+
+
+class _ReasoningItem(msgspec.Struct):
+    content: list[_ThoughtPart] | None = None
+
+
 def chat_messages(asked: ResponsesRequest) -> tuple[list[Message], dict[str, str]]:
     """The messages, and for paths among them the path of the same thing in this request. Raises
     InvalidRequest."""
@@ -51,9 +59,13 @@ class _Telling:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self._thought: str | None = None  # before what comes next, if the assistant says that
         self.places: dict[str, str] = {}
 
     def add(self, message: Message, where: str) -> None:
+        if message.role == "assistant":
+            message.reasoning = self._thought
+        self._thought = None
         self.places[f"messages[{len(self.messages)}]"] = where
         self.messages.append(message)
 
@@ -66,7 +78,8 @@ class _Telling:
             case "function_call_output":
                 self._add_result(convert(item, _ResultItem, where), where)
             case "reasoning":
-                pass  # what another model thought; chat templates have no place for it
+                thought = _thought(convert(item, _ReasoningItem, where))
+                self._thought = (self._thought or "") + thought
             case kind:
                 shown = str(kind)[:_SHOWN_MAX]
                 message = f"'{where}' is of a type that this server does not support: {shown}."
@@ -79,7 +92,7 @@ class _Telling:
         self.add(Message(item.role, _chat_content(item.content)), where)
 
     def _add_call(self, item: _CallItem, where: str) -> None:
-        if not self.messages or self.messages[-1].role != "assistant":
+        if self._thought or not self.messages or self.messages[-1].role != "assistant":
             self.add(Message("assistant"), where)
         message = self.messages[-1]
         calls = message.tool_calls or []
@@ -92,6 +105,11 @@ class _Telling:
         self.places[f"messages[{len(self.messages)}].content"] = f"{where}.output"
         content = _chat_content(item.output)
         self.add(Message("tool", content, tool_call_id=item.call_id), where)
+
+
+def _thought(item: _ReasoningItem) -> str:
+    """Empty where it is only summed up, or encrypted: other models' are."""
+    return "".join(part.text or "" for part in item.content or ())
 
 
 def _chat_content(content: str | list[ContentPart]) -> str | list[ContentPart]:

@@ -44,6 +44,32 @@ class Speech:
 
 
 @dataclass(slots=True)
+class Reasoning:
+    """A reasoning item: what was thought, whole and not summed up."""
+
+    id: str
+    index: int
+    status: Status = "in_progress"
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def part(self) -> dict[str, Any]:
+        return {"type": "reasoning_text", "text": self.text}
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "type": "reasoning",
+            "status": self.status,
+            "summary": [],
+            "content": [self.part()] if self.texts else [],
+        }
+
+
+@dataclass(slots=True)
 class Call:
     """A function_call item."""
 
@@ -69,7 +95,7 @@ class Call:
         }
 
 
-Item = Speech | Call
+Item = Speech | Reasoning | Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +111,12 @@ class Spoke:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    reasoning: Reasoning
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallGrew:
     call: Call
     text: str
@@ -95,4 +127,4 @@ class Closed:
     item: Item
 
 
-Change = Opened | Spoke | CallGrew | Closed
+Change = Opened | Spoke | Thought | CallGrew | Closed

@@ -1,9 +1,8 @@
 """The body of a Responses request as typed values, in OpenAI's flat forms.
 
 Types only, as in `schemas`, and by the same rule: a field that would change the answer and is not
-honoured is refused. Those that chat has and this API has not are honoured as in chat. Hints for
-models that reason, and what concerns stored responses alone, are no fields here: unknown, and so
-accepted.
+honoured is refused. Those that chat has and this API has not are honoured as in chat. What concerns
+stored responses alone, or summaries of thoughts, are no fields here: unknown, and so accepted.
 """
 
 from typing import Any, ClassVar
@@ -50,6 +49,10 @@ class TextConfig(msgspec.Struct):
     format: TextFormat | None = None
 
 
+class Effort(msgspec.Struct):
+    effort: str | None = None
+
+
 class ResponsesRequest(Generation, kw_only=True):
     input: str | list[dict[str, Any]]
     instructions: str | None = None
@@ -62,6 +65,7 @@ class ResponsesRequest(Generation, kw_only=True):
     top_logprobs: int | None = None
     metadata: dict[str, str] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning: Effort | None = None
     # Known but not honoured.
     background: Any = None
     conversation: Any = None
@@ -83,3 +87,8 @@ class ResponsesRequest(Generation, kw_only=True):
         "max_tokens": (),
         "response_format": (),
     }
+
+    @property
+    def effort(self) -> str | None:
+        """How much is to be thought, as far as the model can be told."""
+        return None if self.reasoning is None else self.reasoning.effort

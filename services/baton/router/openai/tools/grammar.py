@@ -31,20 +31,25 @@ class JsonText:
     strict: bool  # to every word
 
 
-def tool_grammar(calling: Calling, text: JsonText | None) -> str:
-    """A grammar that may still be refused: for a schema, or for its size. Raises InvalidRequest for
-    expressions that would take too long."""
+def tool_grammar(calling: Calling, text: JsonText | None, *, reserved: str | None = None) -> str:
+    """A grammar that may still be refused: for a schema, or for its size. `reserved`: what no
+    answer's text may begin with. Raises InvalidRequest for expressions that would take too long."""
     allowed = calling.use.allowed
     names = [f"call_{index}" for index in range(len(allowed))]
     calls = [
         f"{name}: {_call(calling.syntax, function)}"
         for name, function in zip(names, allowed, strict=True)
     ]
-    rules = ["%llguidance {}", *_answer(calling, text), f"call: {' | '.join(names)}", *calls]
+    rules = [
+        "%llguidance {}",
+        *_answer(calling, text, reserved),
+        f"call: {' | '.join(names)}",
+        *calls,
+    ]
     return "\n".join(rules) + "\n"
 
 
-def _answer(calling: Calling, text: JsonText | None) -> list[str]:
+def _answer(calling: Calling, text: JsonText | None, reserved: str | None) -> list[str]:
     """Rules for text and triggers; `call` is what stands behind a trigger."""
     syntax, use = calling.syntax, calling.use
     trigger = f"{_quoted(syntax.trigger)} " if syntax.opening else ""
@@ -55,11 +60,12 @@ def _answer(calling: Calling, text: JsonText | None) -> list[str]:
     if text is not None:
         json_text = f"text: {schema_rule(text.schema, strict=text.strict)}"
         return [f"start: {trigger}call{more} | text", json_text]
+    unreserved = "" if reserved is None else rf" & ~/\s*{reserved}(.|\n)*/"
     if syntax.accompanied:
         # Lazy: text ends where the first trigger in it does.
         lead = f"lead[lazy]: TEXT {trigger}"
-        return [f"start: lead call{more} | TEXT", lead, r"TEXT: /(.|\n)*/"]
-    return ["start: call | TEXT", r"TEXT: /\s*([^{\s](.|\n)*)?/"]
+        return [f"start: lead call{more} | TEXT", lead, rf"TEXT: /(.|\n)*/{unreserved}"]
+    return ["start: call | TEXT", rf"TEXT: /\s*([^{{\s](.|\n)*)?/{unreserved}"]
 
 
 def _call(syntax: Syntax, function: Function) -> str:

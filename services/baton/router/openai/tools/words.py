@@ -27,7 +27,8 @@ def in_words(
             else:
                 spoken.append({"role": "user", "content": result})
         else:
-            spoken.append({"role": message["role"], "content": _with_calls(message)})
+            told = {key: value for key, value in message.items() if key != "tool_calls"}
+            spoken.append({**told, "content": _with_calls(message)})
     return _introduced(spoken, functions) if functions else spoken
 
 
