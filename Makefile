@@ -55,12 +55,18 @@ SIDE_BY_SIDE := unit property simulation
 .PHONY: test
 test: check test-triton ## All checks, then every test
 	@$(BIN)/pytest -q $(SIDE_BY_SIDE:%=tests/%) -n 2 --dist loadfile
-	@$(BIN)/pytest -q tests $(patsubst %,--ignore=tests/%,consistency cluster triton $(SIDE_BY_SIDE))
+	@$(BIN)/pytest -q tests $(patsubst %,--ignore=tests/%,consistency cluster triton browser $(SIDE_BY_SIDE))
 
 # In a process of its own: Triton decides at its import whether it compiles or interprets.
 .PHONY: test-triton
 test-triton: setup ## The GPU's kernels and runner on Triton's interpreter and a fake device
 	@TRITON_INTERPRET=1 $(BIN)/pytest -q tests/triton -n 2 --dist loadfile $(ARGS)
+
+.PHONY: test-browser
+test-browser: setup ## The chat page in a real Chromium, which is installed where there is none (Debian, root)
+	@command -v chromium > /dev/null || { apt-get update -q; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; }
+	@$(BIN)/pytest -q tests/browser $(ARGS)
 
 # For a GPU machine that has torch, Triton and Python 3.12 but no registry: the router's packages, but
 # those that stand beside torch and are large, or serve in a cluster only. Of baton itself it gets the
