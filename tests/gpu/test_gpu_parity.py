@@ -1,6 +1,7 @@
 """On a CUDA device: the compiled kernels and real graphs say what transformers says."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def parts(model: LocalModel, quantization: Quantization, kv_dtype: str) -> CudaP
 @pytest.fixture(autouse=True)
 def _leave_no_memory_behind() -> Iterator[None]:
     yield
+    for name in ("last_exc", "last_value", "last_traceback", "last_type"):
+        if hasattr(sys, name):  # by these a failed test keeps its frames, and they their cache
+            delattr(sys, name)
     gc.collect()
     torch.cuda.empty_cache()
 

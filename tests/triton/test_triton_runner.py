@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from baton.engine.batch import BatchSlice, KvStore, Launcher, Runner, SampleRequest, StepBatch
 from baton.engine.blocks import BlockPool
+from baton.engine.cuda import build
 from baton.engine.cuda.build import CudaParts, RunnerSpec, build_cuda_runner
 from baton.engine.cuda.runner import OUT_OF_MEMORY
 from baton.engine.engine import Engine
@@ -132,6 +133,21 @@ def test_a_pipelined_engine_says_what_an_engine_on_the_processor_says(world: Wor
         assert there.logprob == pytest.approx(here.logprob, abs=1e-4)
         assert [top.token_id for top in there.top] == [top.token_id for top in here.top]
     assert world.device.replayed > 0
+
+
+def test_every_request_of_the_largest_graph_has_logits_of_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few rows of logits a step would have at once otherwise."""
+    monkeypatch.setattr(build, "SAMPLES_MAX", 2)
+    device = FakeDevice()
+    runner = device_parts(QWEN3, device, poisoned=True, sequences_max=4).runner
+
+    def jobs() -> list[Job]:
+        return [Job([20 + row], [row], 2) for row in range(4)]
+
+    assert run_jobs(runner, jobs()) == run_jobs(world.cpu, jobs())
+    assert device.replayed > 0
 
 
 def test_guesses_are_kept_as_far_as_they_are_right(world: World) -> None:

@@ -22,7 +22,8 @@ from baton.engine.weights.parts import WeightSource
 from baton.model.config import ModelConfig
 
 SAMPLES_MAX = 256
-"""Rows of logits at once: 128 MiB of a vocabulary of 128k. A step with more takes turns."""
+"""Rows of logits at once: 128 MiB of a vocabulary of 128k. A step with more takes turns; one that
+has a graph of more does not."""
 
 Report = Callable[[str, int, int], None]
 """Hears what is being done, how much of it is, and how much there is."""
@@ -103,7 +104,10 @@ class _Builder:
     ) -> None:
         self._config, self._spec, self._device, self._report = config, spec, device, report
         self._sizes = graph_sizes(spec.sequences_max)
-        self._work = _new_work(source, config, spec, device)
+        # a graph has the logits of all its sequences at once
+        samples_max = min(max(SAMPLES_MAX, self._sizes[-1]), spec.rows_max)
+        limits = StepLimits(spec.rows_max, spec.sequences_max, samples_max)
+        self._work = _new_work(source, config, spec, limits, device)
         report("weights", 1, 1)
 
     @property
@@ -141,9 +145,12 @@ class _Builder:
 
 
 def _new_work(
-    source: WeightSource | TensorSource, config: ModelConfig, spec: RunnerSpec, device: Device
+    source: WeightSource | TensorSource,
+    config: ModelConfig,
+    spec: RunnerSpec,
+    limits: StepLimits,
+    device: Device,
 ) -> StepWork:
-    limits = StepLimits(spec.rows_max, spec.sequences_max, min(SAMPLES_MAX, spec.rows_max))
     weights = load_weights(source, config, spec.quantization, rows_max=spec.rows_max, device=device)
     decoder = DeviceDecoder(config, weights, limits, device, compute_dtype(spec.quantization))
     return StepWork(config, decoder, device, block_size=spec.block_size)

@@ -140,6 +140,9 @@ class DeviceDecoder:
         """Of some rows [R] of the last forward pass, R at most `samples_max`: [R, vocab] float32,
         until the next call."""
         count = len(sample_rows)
+        assert count <= self.limits.samples_max, (
+            "torch would enlarge what the head reads in silence"
+        )
         head = self._head_input
         torch.index_select(self._normed, 0, sample_rows, out=head.plain[:count])
         logits = self._logits[:count]
