@@ -96,7 +96,7 @@ def pod_template(
         "imagePullPolicy": pull_policy,
         "command": ["python", "-m", f"baton.{role.value}"],
         "args": _flags(owner, spec, role, weights.reference),
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": _env(spec, role),
         "ports": _ports(role),
         "securityContext": RESTRICTED_CONTAINER,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -109,6 +109,14 @@ def pod_template(
         "spec": _pod_spec(owner, spec, role, container, weights),
     }
     return strategic_merge(ours, _overrides(override, role))
+
+
+def _env(spec: ModelServiceSpec, role: Role) -> list[Json]:
+    """Ours, less every variable that the user's template has. Merged, one of ours with a `value`
+    would keep it beside their `valueFrom`, and its place before those that it speaks of."""
+    theirs = {variable.name for variable in template_of(spec, role).env}
+    ours: list[Manifest] = [{"name": "HOME", "value": "/tmp"}]
+    return [variable for variable in ours if variable["name"] not in theirs]
 
 
 def template_of(spec: ModelServiceSpec, role: Role) -> PodTemplate:
