@@ -162,3 +162,33 @@ def test_a_collector_has_a_port_and_perhaps_a_path(text: str, port: int) -> None
 def test_anything_else_is_refused_and_the_error_shows_the_shape(text: str) -> None:
     with pytest.raises(ValueError, match="write the collector as http://HOST:PORT"):
         CollectorUrl(text)
+
+
+def egress(role: str, endpoint: str, source: str = "pvc://weights/m.gguf") -> Any:
+    spec = {"model": {"name": "m", "source": source}, "tracing": {"endpoint": endpoint}}
+    return objects("NetworkPolicy", **spec)[role]["spec"].get("egress")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    ("endpoint", "to"),
+    [
+        ("http://10.1.2.3:4318", [{"ipBlock": {"cidr": "10.1.2.3/32"}}]),
+        ("http://otel:4318", "models"),
+        ("http://otel.observability:4318", "observability"),
+        ("https://api.otel.example:4318", None),
+    ],
+)
+def test_policies_lead_every_role_as_near_to_the_collector_as_they_can(
+    role: str, endpoint: str, to: Any
+) -> None:
+    if isinstance(to, str):
+        to = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": to}}}]
+    rule = {"ports": [{"protocol": "TCP", "port": 4318}], **({"to": to} if to else {})}
+    allowed = egress(role, endpoint)
+    assert rule in allowed
+    assert {"protocol": "UDP", "port": 53} in allowed[0]["ports"]  # for the collector's name
+
+
+def test_pods_that_fetch_their_weights_may_go_anywhere_already() -> None:
+    assert egress("decode", "http://otel:4318", source="hf://org/repo") is None
