@@ -20,6 +20,7 @@ from baton_operator.podapi import PodTemplate
 from baton_operator.quantities import Duration
 from baton_operator.reading import read
 from baton_operator.sources import ModelSource
+from baton_operator.tracingapi import Tracing
 
 GROUP = "serving.baton.dev"
 VERSION = "v1alpha1"
@@ -256,6 +257,9 @@ class ModelServiceSpec:
     )
     router: Router = declared("the OpenAI endpoint", default_factory=Router)
     slo: Slo | None = declared("the latency that is promised", default=None)
+    tracing: Tracing | None = declared(
+        "where traces of requests go; absent: only where a template's env says so", default=None
+    )
     image: Image = declared("images of the pods", default_factory=Image)
     image_pull_secrets: tuple[PullSecret, ...] = declared(
         "Secrets with which images are pulled",

@@ -5,8 +5,10 @@ and no present state; how many pods a scaled role should have comes in as an arg
 """
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from baton_operator.api import ModelServiceSpec, WorkerRole
+from baton_operator.collectors import Anywhere, InNamespace, OneAddress
 from baton_operator.manifest import Json, Manifest
 from baton_operator.names import (
     GRPC_PORT,
@@ -31,6 +33,9 @@ _DNS_PORTS: Json = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "
 _API_SERVER_PORTS: Json = [{"protocol": "TCP", "port": port} for port in (443, 6443)]
 """Of the Service, and of the server behind it: some networks look before, some after that. Its
 address is nobody's to know, so the port is all that can be said."""
+
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+"""Every namespace has it, and nobody can change it."""
 
 
 def desired_manifests(
@@ -216,7 +221,24 @@ def _egress(owner: Owner, spec: ModelServiceSpec, role: Role) -> list[Json]:
     peers: list[Json] = [_peer(owner, one) for one in called if one in roles_of(spec)]
     workers: list[Json] = [{"to": peers, "ports": [_allowed(GRPC_PORT)]}] if peers else []
     discovery: list[Json] = [{"ports": _API_SERVER_PORTS}] if role is Role.ROUTER else []
-    return [{"ports": _DNS_PORTS}, *discovery, *workers]
+    return [{"ports": _DNS_PORTS}, *discovery, *workers, *_to_collector(owner, spec)]
+
+
+def _to_collector(owner: Owner, spec: ModelServiceSpec) -> list[Json]:
+    """As near to the collector as a policy, which knows no names, can say."""
+    if spec.tracing is None:
+        return []
+    ports: list[Json] = [_allowed(spec.tracing.endpoint.port)]
+    match spec.tracing.endpoint.place:
+        case OneAddress(cidr):
+            return [{"to": [{"ipBlock": {"cidr": cidr}}], "ports": ports}]
+        case InNamespace(name):
+            labels: Json = {NAMESPACE_LABEL: name or owner.namespace}
+            return [{"to": [{"namespaceSelector": {"matchLabels": labels}}], "ports": ports}]
+        case Anywhere():
+            return [{"ports": ports}]
+        case _:
+            assert_never(spec.tracing.endpoint.place)
 
 
 def _peer(owner: Owner, role: Role) -> Json:

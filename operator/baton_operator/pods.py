@@ -15,6 +15,7 @@ from baton_operator.merge import strategic_merge
 from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Owner, Role
 from baton_operator.podapi import PodTemplate
 from baton_operator.quantities import quantity
+from baton_operator.tracingapi import Tracing
 from baton_operator.weights import (
     CACHE_PATH,
     RESTRICTED_CONTAINER,
@@ -66,6 +67,9 @@ KEYS_VOLUME = "baton-keys"
 KEYS_FILE = "keys.json"
 """The one entry of the Secret of keys that is mounted: what else is in it is not the routers'."""
 
+POD_NAME = "OTEL_RESOURCE_ATTRIBUTES_POD_NAME"
+"""As OpenTelemetry's own operator calls it, so that no variable of a user's is likely to be."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseImages:
@@ -96,7 +100,7 @@ def pod_template(
         "imagePullPolicy": pull_policy,
         "command": ["python", "-m", f"baton.{role.value}"],
         "args": _flags(owner, spec, role, weights.reference),
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": _env(owner, spec, role),
         "ports": _ports(role),
         "securityContext": RESTRICTED_CONTAINER,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -109,6 +113,39 @@ def pod_template(
         "spec": _pod_spec(owner, spec, role, container, weights),
     }
     return strategic_merge(ours, _overrides(override, role))
+
+
+def _env(owner: Owner, spec: ModelServiceSpec, role: Role) -> list[Json]:
+    """Ours, less every variable that the user's template has. Merged, one of ours with a `value`
+    would keep it beside their `valueFrom`, and its place before those that it speaks of."""
+    theirs = {variable.name for variable in template_of(spec, role).env}
+    ours: list[Manifest] = [
+        {"name": "HOME", "value": "/tmp"},
+        *_tracing_env(owner, spec.tracing, role),
+    ]
+    return [variable for variable in ours if variable["name"] not in theirs]
+
+
+def _tracing_env(owner: Owner, tracing: Tracing | None, role: Role) -> list[Manifest]:
+    """In OpenTelemetry's own words. The share binds who begins a trace, which is the router."""
+    if tracing is None:
+        return []
+    said = {
+        "k8s.namespace.name": owner.namespace,
+        "k8s.deployment.name": owner.child(role),
+        "k8s.pod.name": f"$({POD_NAME})",
+    }
+    pod_name: Manifest = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
+    return [
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": tracing.endpoint.text},
+        {"name": "OTEL_TRACES_SAMPLER", "value": "parentbased_traceidratio"},
+        {"name": "OTEL_TRACES_SAMPLER_ARG", "value": f"{tracing.sampled_percent / 100:g}"},
+        {"name": POD_NAME, "valueFrom": pod_name},  # before what speaks of it
+        {
+            "name": "OTEL_RESOURCE_ATTRIBUTES",
+            "value": ",".join(f"{name}={value}" for name, value in said.items()),
+        },
+    ]
 
 
 def template_of(spec: ModelServiceSpec, role: Role) -> PodTemplate:

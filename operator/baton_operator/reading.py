@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from baton.common.errors import InvalidSpec
 
+from baton_operator.collectors import CollectorUrl
 from baton_operator.declare import Limits, Opaque, camel, is_required, limits_of, rules_of
 from baton_operator.manifest import Json
 from baton_operator.quantities import Duration, Memory
@@ -22,7 +23,7 @@ from baton_operator.sources import ModelSource
 
 KindT = TypeVar("KindT")
 
-WRITTEN_AS_TEXT = (Duration, Memory, ModelSource)
+WRITTEN_AS_TEXT = (Duration, Memory, ModelSource, CollectorUrl)
 SHOWN_CHARS_MAX = 60  # of a wrong value, in a problem
 
 

@@ -10,6 +10,12 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
+from baton_operator.collectors import (
+    COLLECTOR_CHARS_MAX,
+    COLLECTOR_MESSAGE,
+    COLLECTOR_PATTERN,
+    CollectorUrl,
+)
 from baton_operator.declare import Limits, Opaque, Rule, camel, is_required, limits_of, rules_of
 from baton_operator.manifest import Json
 from baton_operator.quantities import (
@@ -31,6 +37,7 @@ _TEXTS: Final[Mapping[object, tuple[int, str, str]]] = {
     Duration: (8, DURATION_PATTERN, DURATION_MESSAGE),
     Memory: (9, MEMORY_PATTERN, MEMORY_MESSAGE),
     ModelSource: (SOURCE_CHARS_MAX, SOURCE_PATTERN, SOURCE_MESSAGE),
+    CollectorUrl: (COLLECTOR_CHARS_MAX, COLLECTOR_PATTERN, COLLECTOR_MESSAGE),
 }
 
 

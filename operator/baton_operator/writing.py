@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from baton_operator.collectors import CollectorUrl
 from baton_operator.declare import Opaque, camel
 from baton_operator.manifest import Json
 from baton_operator.quantities import Duration, Memory
@@ -23,7 +24,7 @@ def written(value: Any) -> dict[str, Json]:
 def _json(value: Any) -> Json:
     if isinstance(value, Opaque):
         return value.value
-    if isinstance(value, Duration | Memory | ModelSource):
+    if isinstance(value, Duration | Memory | ModelSource | CollectorUrl):
         return value.text
     if isinstance(value, Enum):
         return str(value.value)

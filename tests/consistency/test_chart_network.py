@@ -13,7 +13,7 @@ from support.network_reach import Endpoint, may_reach
 
 pytestmark = pytest.mark.skipif(chart.helm_program() is None, reason="there is no helm here")
 
-HTTP, GRPC, METRICS, DNS = 8000, 7000, 9090, 53
+HTTP, GRPC, METRICS, DNS, OTLP = 8000, 7000, 9090, 53, 4318
 SMOL = Owner("smollm2", chart.NAMESPACE, "uid-1")
 OTHER = Owner("other", chart.NAMESPACE, "uid-2")
 ELSEWHERE = Owner("smollm2", "elsewhere", "uid-3")
@@ -23,15 +23,15 @@ def pods_of(owner: Owner) -> dict[str, Endpoint]:
     return {role.value: Endpoint(owner.namespace, owner.labels(role)) for role in Role}
 
 
-def children(owner: Owner, source: str) -> list[Any]:
-    spec = spec_of(model={"name": "m", "source": source})
+def children(owner: Owner, source: str, **more: Any) -> list[Any]:
+    spec = spec_of(model={"name": "m", "source": source}, **more)
     made = desired_manifests(owner, spec, {Role.PREFILL: 1}, RELEASE)
     plain: list[Any] = json.loads(json.dumps(made))
     return plain
 
 
-def policies(objects: Sequence[Any], source: str = "pvc://models/m.gguf") -> list[Any]:
-    made = [one for owner in (SMOL, OTHER, ELSEWHERE) for one in children(owner, source)]
+def policies(objects: Sequence[Any], source: str = "pvc://models/m.gguf", **more: Any) -> list[Any]:
+    made = [one for owner in (SMOL, OTHER, ELSEWHERE) for one in children(owner, source, **more)]
     return [one for one in (*objects, *made) if one["kind"] == "NetworkPolicy"]
 
 
@@ -51,6 +51,7 @@ WHO = {
     "client": Endpoint("shop", {"app": "web"}),
     "neighbour": Endpoint(chart.NAMESPACE, {"app": "web"}),
     "prometheus": Endpoint("monitoring", {"app": "prometheus"}),
+    "collector": Endpoint("observability", {"app": "otel"}),
     "dns": Endpoint("kube-system", {"k8s-app": "kube-dns"}),
     "outside": Endpoint(),
 }
@@ -141,6 +142,29 @@ def test_pods_that_fetch_their_weights_reach_the_network() -> None:
     for role in ("router", "prefill", "decode"):
         assert may_reach(fetching, WHO[role], WHO["outside"], 443)
     assert not may_reach(fetching, WHO["client"], WHO["decode"], GRPC)
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("", set()),
+        ("otel.observability", {"collector"}),
+        ("otel.observability.svc.cluster.local", {"collector"}),
+        ("otel", {"neighbour"}),  # of that namespace; a policy cannot name a Service
+        ("10.1.2.3", {"outside"}),
+        ("otel.example.com", {"collector", "neighbour", "client", "outside"}),
+    ],
+)
+def test_traces_leave_for_the_collector_and_for_no_other_place(
+    host: str, reached: set[str]
+) -> None:
+    tracing = {"endpoint": f"http://{host}:{OTLP}"} if host else None
+    traced = policies(chart.render(), tracing=tracing)
+    targets = ("collector", "neighbour", "client", "outside")
+    for role in ("router", "prefill", "decode"):
+        there = {name for name in targets if may_reach(traced, WHO[role], WHO[name], OTLP)}
+        assert there == reached
+        assert not may_reach(traced, WHO[role], WHO["collector"], HTTP)
 
 
 def test_metrics_can_be_kept_for_prometheus() -> None:

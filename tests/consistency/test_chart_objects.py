@@ -73,7 +73,8 @@ def test_a_wrong_field_is_noticed() -> None:
 def children(source: str = SOURCES[0]) -> list[Any]:
     """What the operator makes of a ModelService, as JSON has it."""
     keys = {"apiKeys": {"secretName": "clients"}}
-    spec = spec_of(model={"name": "m", "source": source}, router=keys)
+    tracing = {"endpoint": "http://otel-collector.observability:4318"}
+    spec = spec_of(model={"name": "m", "source": source}, router=keys, tracing=tracing)
     found = desired_manifests(OWNER, spec, {Role.PREFILL: 1}, RELEASE)
     plain: list[Any] = json.loads(json.dumps(found))
     return plain

@@ -155,7 +155,7 @@ def test_patterns_are_anchored_and_of_re2s_kind() -> None:
         for rule in schema.get("x-kubernetes-validations", [])
         for pattern in re.findall(r"matches\(r?'([^']*)'\)", rule["rule"])
     }
-    assert len(patterns) == 7
+    assert len(patterns) == 10
     for pattern in patterns:
         assert pattern.startswith("^")
         assert pattern.endswith("$")

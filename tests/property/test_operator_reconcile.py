@@ -50,6 +50,9 @@ specs = st.fixed_dictionaries(
         "model": st.sampled_from(
             ["pvc://c/m.gguf", "oci://w:v1/m.gguf", "hf://o/r", "file:///m.gguf"]
         ).map(lambda source: {"name": "m", "source": source}),
+        "tracing": st.sampled_from(
+            [None, *({"endpoint": f"http://{host}:4318"} for host in ("otel", "10.0.0.7", "a.b.c"))]
+        ),
     }
 )
 replicas = st.fixed_dictionaries(

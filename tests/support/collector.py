@@ -1,4 +1,4 @@
-"""A collector of traces on loopback: takes OTLP over HTTP and keeps what it was told."""
+"""A collector of traces: takes OTLP over HTTP and keeps what it was told."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +24,19 @@ class Collector:
         ]
 
     @property
+    def services_by_trace(self) -> dict[str, set[str]]:
+        """Which services have told spans of each trace."""
+        found: dict[str, set[str]] = {}
+        for request in self.requests:
+            for spans in request.resource_spans:
+                named = {each.key: each.value.string_value for each in spans.resource.attributes}
+                for scope in spans.scope_spans:
+                    for span in scope.spans:
+                        trace = found.setdefault(span.trace_id.hex(), set())
+                        trace.add(named["service.name"])
+        return found
+
+    @property
     def spans(self) -> list[Span]:
         return [
             span
@@ -35,7 +48,8 @@ class Collector:
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
+def collector(host: str = "127.0.0.1") -> Iterator[Collector]:
+    """`host` is an address of this machine, in the network that this process is in."""
     kept = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,8 +63,8 @@ def collector() -> Iterator[Collector]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    kept.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = ThreadingHTTPServer((host, 0), Handler)
+    kept.url = f"http://{host}:{server.server_address[1]}"
     serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     serving.start()
     try:

@@ -175,6 +175,27 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
             "write the name of a Secret",
             id="keys-of-no-secret",
         ),
+        pytest.param({"tracing": {}}, "tracing.endpoint: is required", id="traces-to-nowhere"),
+        pytest.param(
+            {"tracing": {"endpoint": "otel:4318"}},
+            "tracing.endpoint: write the collector as http://HOST:PORT",
+            id="collector-without-scheme",
+        ),
+        pytest.param(
+            {"tracing": {"endpoint": "http://otel:4317"}},
+            "write its port for OTLP over HTTP, 4318",
+            id="collector-of-grpc",
+        ),
+        pytest.param(
+            {"tracing": {"endpoint": "http://otel:4318/v1/traces/"}},
+            "drop /v1/traces",
+            id="collector-with-the-path-of-spans",
+        ),
+        pytest.param(
+            {"tracing": {"endpoint": "http://otel:4318", "sampledPercent": 101}},
+            "must be at most 100",
+            id="more-than-all-requests",
+        ),
         pytest.param({"decode": []}, "must be an object", id="wrong-kind"),
         pytest.param(
             {"decode": {"template": {"tolerations": "all"}}}, "must be a list", id="text-for-list"

@@ -275,6 +275,11 @@ def test_a_users_template_is_merged_into_ours() -> None:
     assert container["livenessProbe"]["initialDelaySeconds"] == 0
 
 
+def test_a_variable_of_a_template_takes_nothing_from_ours_of_that_name() -> None:
+    home = {"name": "HOME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    assert container_of("router", router={"template": {"env": [home]}})["env"] == [home]
+
+
 def test_images_and_pull_secrets_come_from_the_spec_where_it_has_them() -> None:
     image = {"worker": "mine:2", "pullPolicy": "Never"}
     spec: dict[str, Any] = {"image": image, "imagePullSecrets": [{"name": "key"}]}

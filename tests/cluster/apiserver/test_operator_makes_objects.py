@@ -84,6 +84,15 @@ def test_kubectl_shows_the_columns(
         ({"decode": {"engine": {"speculation": "draft-model"}}}, '"none", "prompt-lookup"'),
         ({"router": {"apiKeys": {"secretName": "Our Keys"}}}, "write the name of a Secret"),
         ({"prefill": {"engine": {"speculation": "none"}}}, 'field "spec.prefill.engine.spec'),
+        ({"tracing": {}}, "spec.tracing.endpoint: Required"),
+        ({"tracing": {"endpoint": "otel.obs:4318"}}, "collector as http://HOST:PORT"),
+        ({"tracing": {"endpoint": "http://me:key@otel:4318"}}, "without user, password"),
+        ({"tracing": {"endpoint": "http://otel:4317"}}, "for OTLP over HTTP, 4318"),
+        ({"tracing": {"endpoint": "http://otel:4318/v1/traces"}}, "drop /v1/traces"),
+        (
+            {"tracing": {"endpoint": "http://otel:4318", "sampledPercent": 101}},
+            "less than or equal to 100",
+        ),
         ({"decode": {"template": {"labels": {"llm-d.ai/x": "y"}}}}, "choose another prefix"),
     ],
 )
@@ -93,6 +102,34 @@ def test_a_bad_spec_is_refused_with_what_to_write_instead(
     answer = plane.kubectl("apply", "-f", "-", document=json.dumps(service("default", **change)))
     assert answer.returncode != 0
     assert said in answer.stderr
+
+
+def test_policies_let_traces_out_to_every_kind_of_collector_and_are_written_once(
+    plane: ControlPlane, namespace: str, start: Callable[..., OperatorProcess]
+) -> None:
+    operator = start()
+
+    def ways_out() -> list[Json]:
+        policies = listed(plane, namespace, "networkpolicies")
+        return [policy["spec"]["egress"][-1] for policy in policies]
+
+    own = {"kubernetes.io/metadata.name": namespace}
+    for endpoint, to in (
+        ("http://otel:4318", {"to": [{"namespaceSelector": {"matchLabels": own}}]}),
+        ("http://10.1.2.3:4318", {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}),
+        ("http://[fd00::7]:4318", {"to": [{"ipBlock": {"cidr": "fd00::7/128"}}]}),
+        ("https://otel.example.com:4318/x", {}),
+    ):
+        wanted = {"ports": [{"protocol": "TCP", "port": 4318}], **to}
+        apply(plane, service(namespace, tracing={"endpoint": endpoint}))
+        eventually(lambda wanted=wanted: ways_out() == [wanted] * 3)  # type: ignore[misc]
+    settle(operator)
+    before = versions(plane, namespace)
+    passes = operator.metric(PASSES)
+    touch_every_child(plane, namespace)  # what the server has filled in is not written again
+    eventually(lambda: operator.metric(PASSES) > passes)
+    settle(operator)
+    assert foreign_changes_only(before, versions(plane, namespace))
 
 
 def test_the_name_clients_ask_for_cannot_change(plane: ControlPlane, namespace: str) -> None:
