@@ -35,10 +35,8 @@ _PATH = r"(/[A-Za-z0-9_][A-Za-z0-9._~-]*)*/?"
 # The same text stands in the CRD as a CEL rule: RE2's syntax, anchored.
 COLLECTOR_PATTERN = rf"^https?://({_IPV4}|\[({_IPV6})\]|{_NAME}):{_PORT}{_PATH}$"
 
-_CLUSTER_DOMAIN = [
-    "cluster",
-    "local",
-]  # where another is configured, the port alone is what is said
+# Where another one is configured, the port alone is what a policy says.
+_CLUSTER_DOMAIN = ["cluster", "local"]
 
 
 @dataclass(frozen=True, slots=True)
