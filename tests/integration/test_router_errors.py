@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from baton.rpc.v1 import decode_pb2
+from baton.rpc.v1 import decode_pb2, worker_pb2
 from support.fake_decode import STARTING, FakeDecode
 from support.router_process import RunningRouter, running_router
 
@@ -86,6 +86,7 @@ async def test_a_body_that_is_no_request_is_a_400(
         pytest.param({"logprobs": True, "top_logprobs": 21}, "top_logprobs", id="top-logprobs"),
         pytest.param({"logit_bias": {"foo": 1}}, "logit_bias", id="logit-bias-key"),
         pytest.param({"seed": 10**30}, "seed", id="seed-beyond-64-bits"),
+        pytest.param({"priority": 1 << 31}, "priority", id="priority-beyond-32-bits"),
         pytest.param({"stream_options": {"include_usage": True}}, "stream_options", id="stream"),
         pytest.param({"tools": [{"type": "function"}]}, "tools[0].function", id="tools"),
         pytest.param({"response_format": {"type": "xml"}}, "response_format.type", id="format"),
@@ -187,6 +188,41 @@ async def test_a_full_router_answers_429(worker: FakeDecode) -> None:
             told(refused.value.response, 429, "overloaded")
             assert refused.value.response.headers["retry-after"] == "1"
             first.cancel()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("header", ["x-slo-ttft-ms", "x-llm-d-slo-ttft-ms"])
+async def test_a_first_token_that_would_come_too_late_is_refused_with_when_to_ask_again(
+    worker: FakeDecode, header: str, stream: bool
+) -> None:
+    worker.cost_model = worker_pb2.CostModel(prefill_token_s=0.5)
+    body = {"model": "bytes", "messages": USER, "max_tokens": 1, "stream": stream}
+    async with running_router([worker]) as router:
+        refused = await router.http.post(CHAT, json=body, headers={header: "1500"})
+        told(refused, 429, "slo_unattainable")
+        assert 2 <= int(refused.headers["retry-after"]) <= 60
+        assert worker.submits == []
+        patient = await router.http.post(CHAT, json=body, headers={header: "600000"})
+        assert patient.status_code == 200
+        metrics = (await router.operations.get("/metrics")).text
+    assert 'baton_router_refusals_total{model_name="bytes",reason="slo"} 1.0' in metrics
+    assert 'finished_reason="error",model_name="bytes"} 0.0' in metrics
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1", "0", "1.5", "1" * 10])
+async def test_a_header_that_is_no_number_of_milliseconds_is_refused(
+    router: RunningRouter, value: str
+) -> None:
+    body = {"model": "bytes", "messages": USER}
+    answer = await router.http.post(CHAT, json=body, headers={"x-slo-ttft-ms": value})
+    assert told(answer, 400, "invalid_request")["param"] == "x-slo-ttft-ms"
+
+
+async def test_the_priority_of_a_request_reaches_its_worker(
+    worker: FakeDecode, router: RunningRouter
+) -> None:
+    await router.openai.completions.create(model="bytes", prompt="x", extra_body={"priority": -7})
+    assert worker.submits[-1].priority == -7
 
 
 async def test_a_draining_router_serves_on_and_sends_its_clients_elsewhere(

@@ -116,9 +116,17 @@ class EngineSchedules(RuleBasedStateMachine):
         max_tokens=st.integers(1, 12),
         seed=st.integers(0, 2),
         kind=st.sampled_from(["local", "local", "remote", "remote", "export"]),
+        priority=st.sampled_from([0, 0, 0, -1, 2]),
     )
     def arrive(
-        self, prompt_seed: int, length: int, resumed: int, max_tokens: int, seed: int, kind: str
+        self,
+        prompt_seed: int,
+        length: int,
+        resumed: int,
+        max_tokens: int,
+        seed: int,
+        kind: str,
+        priority: int,
     ) -> None:
         length = min(length, self.capacity - 5)
         prompt = tuple((prompt_seed * 31 + i * 7) % 89 + 2 for i in range(length))
@@ -138,6 +146,7 @@ class EngineSchedules(RuleBasedStateMachine):
                 output=tuple(output),
                 remote=kind == "remote",
                 export=kind == "export",
+                priority=priority,
             )
         )
 

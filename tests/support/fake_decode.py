@@ -65,6 +65,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
         self.streams = 0
         self.address = ""
         self.load = worker_pb2.Load()
+        self.cost_model: worker_pb2.CostModel | None = None  # None: has learned nothing
         self.blocks: list[bytes] = []  # ids it holds from the start
         self.heartbeat_s: float | None = 1.0  # None: silent but for changes of state
         self._role = role
@@ -119,6 +120,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServicer, worker_pb2_grpc.WorkerServicer)
                 sequence=sequence,
                 state=told,
                 load=self.load,
+                cost_model=self.cost_model,
                 blocks_added=self.blocks if not sequence else (),
                 card=None if sequence else card,
             )

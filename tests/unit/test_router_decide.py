@@ -28,6 +28,27 @@ def decided(*fleet: Candidate, need: Need = NEED, turn: int = 0) -> Decision:
     return decision
 
 
+def test_a_decision_says_when_the_first_token_is_expected_and_whether_that_will_do() -> None:
+    waits = busy(worker("a"), prefill_tokens_waiting=1_000)
+    decision = decided(waits)
+    assert decision.first_token_s == pytest.approx(0.01 + 1.0 + 0.01 + 0.08, abs=0.011)
+    assert decision.timely
+    assert decided(waits, need=replace(NEED, within_s=decision.first_token_s)).timely
+    assert not decided(waits, need=replace(NEED, within_s=decision.first_token_s - 0.001)).timely
+
+
+def test_the_first_token_is_expected_from_where_the_prompt_is_computed() -> None:
+    decode = busy(worker("d"), prefill_tokens_waiting=5_000)
+    remote = decided(decode, busy(worker("p", Role.PREFILL)))
+    assert remote.reason is Reason.REMOTE
+    assert remote.first_token_s < 0.2 < decided(decode).first_token_s
+
+
+def test_where_nothing_is_learned_only_what_is_late_already_is_not_timely() -> None:
+    assert decided(worker("a"), need=replace(NEED, within_s=0.001)).timely
+    assert not decided(worker("a"), need=replace(NEED, within_s=-0.001)).timely
+
+
 def test_equal_decode_workers_take_turns() -> None:
     fleet = (worker("a"), worker("b"), worker("c"))
     chosen = [decided(*fleet, turn=turn).decode.address for turn in range(6)]

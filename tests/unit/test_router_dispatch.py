@@ -12,11 +12,14 @@ from baton.common.errors import (
     InvalidRequest,
     Overloaded,
     PromptTooLong,
+    SloUnattainable,
     Unavailable,
     WorkerFailed,
 )
+from baton.engine.costmodel import Coefficients
 from baton.engine.params import FinishReason, SamplingParams, TokenSample
-from baton.router.fleet import Heard, WorkerState
+from baton.router.fleet import Heard, WorkerLoad, WorkerState
+from baton.router.tenants.register import Tenant
 from baton.router.work import Update
 from msgspec import structs
 from support.fake_fleet import (
@@ -31,7 +34,9 @@ from support.fake_fleet import (
     refused,
     tokens,
 )
+from support.hand_clock import HandClock
 
+NOW_S = HandClock().monotonic_s()
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 DRAINING, STARTING = WorkerState.DRAINING, WorkerState.STARTING
 A, B, C, D = (decode_worker(address) for address in "abcd")
@@ -48,6 +53,48 @@ async def test_updates_pass_through_until_the_finish() -> None:
     assert [update.finish for update in updates] == [None, STOP]
     submission = links.tickets[0].submission
     assert (submission.prompt, submission.output, submission.remaining_s) == ((1, 2, 3), (), 60.0)
+
+
+LEARNED = Coefficients(fixed_s=0.01, prefill_token_s=0.5, decode_row_s=0.001)
+"""On which a prompt of three tokens takes a second and a half."""
+
+
+def busy_fleet() -> Fleet:
+    fleet = Fleet(A)
+    fleet.picture.hear(Heard(A, WorkerLoad(coefficients=LEARNED)), 0.0)
+    return fleet
+
+
+async def test_what_would_come_too_late_is_refused_before_any_worker_hears_of_it() -> None:
+    links, fleet = FakeLinks(), busy_fleet()
+    with pytest.raises(SloUnattainable) as refused_with:
+        await ran(links, fleet, replace(WORK, first_token_by_s=NOW_S + 1.0))
+    assert refused_with.value.late_s == pytest.approx(0.5, abs=0.1)
+    assert links.addresses == []
+    # Nor does it count as load: the next one is judged alike.
+    links = FakeLinks([tokens(5, finish=STOP)])
+    assert token_ids(await ran(links, fleet, replace(WORK, first_token_by_s=NOW_S + 2.0))) == [5]
+
+
+async def test_a_request_that_moves_is_not_judged_again() -> None:
+    links, fleet = FakeLinks([tokens(5), LOST], [tokens(6, finish=STOP)]), Fleet(A, B)
+    updates = await ran(links, fleet, replace(WORK, first_token_by_s=NOW_S))
+    assert token_ids(updates) == [5, 6]
+
+
+async def test_no_worker_is_waited_for_longer_than_the_first_token_may_take() -> None:
+    work = replace(WORK, first_token_by_s=NOW_S + 0.001)
+    with pytest.raises(Unavailable):
+        await ran(FakeLinks(), Fleet(), work, ready_wait_s=50.0)
+
+
+@pytest.mark.parametrize(("tenant", "told"), [(None, -3), (Tenant("red"), 0)])
+async def test_workers_are_told_priorities_only_where_there_are_no_tenants(
+    tenant: Tenant | None, told: int
+) -> None:
+    links = FakeLinks([tokens(5, finish=STOP)])
+    await ran(links, Fleet(A), replace(WORK, priority=-3, tenant=tenant))
+    assert links.tickets[0].submission.priority == told
 
 
 async def test_a_lost_worker_is_replaced_by_another_which_continues() -> None:

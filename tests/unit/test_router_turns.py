@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from baton.common.errors import DeadlineExceeded
+from baton.common.errors import DeadlineExceeded, SloUnattainable
 from baton.common.metrics import Metrics
 from baton.engine.params import SamplingParams
 from baton.router.fleet import Fleet, Role, WorkerState, WorkerView
@@ -15,6 +15,7 @@ from baton.router.tenants.turns import (
     PIECES_PER_WORKER,
     QUANTUM_TOKENS,
     Turns,
+    Urgency,
     pieces_out_max,
 )
 from baton.router.work import Work
@@ -65,6 +66,22 @@ def test_short_prompts_go_together_up_to_a_quantum() -> None:
         turns.join(f"red{number}", "red", 1, Q // 2)
     turns.join("blue", "blue", 1, Q)
     assert served(turns) == ["red0", "red1", "blue", "red2", "red3"]
+
+
+def test_what_is_most_urgent_goes_first_within_a_tenant_and_gets_before_no_other() -> None:
+    turns = line(blue=2)
+    for name, urgency in (
+        ("red-late", Urgency(1)),
+        ("red-due-9", Urgency(0, due_s=9.0)),
+        ("red-due-3", Urgency(0, due_s=3.0)),
+        ("red-first", Urgency(-1)),
+        ("red-due-3-too", Urgency(0, due_s=3.0)),
+    ):
+        turns.join(name, "red", 1, Q, urgency)
+    assert served(turns) == [
+        *("blue0", "red-first", "blue1", "red-due-3"),
+        *("red-due-3-too", "red-due-9", "red-late"),
+    ]
 
 
 def test_who_was_idle_has_saved_nothing_up() -> None:
@@ -186,6 +203,28 @@ async def test_the_wait_ends_at_the_deadline() -> None:
     assert scene.waiting == 0
     out[0].turn.give_back()
     assert not late.turn.out
+
+
+async def test_the_wait_ends_when_the_first_token_would_be_of_no_use() -> None:
+    scene = Scene(decode_worker("a"))
+    out = [await scene.asks(RED) for _ in range(PIECES_PER_WORKER)]
+    late = await scene.asks(BLUE, replace(WORK, first_token_by_s=scene.clock.now_s + 0.001))
+    with pytest.raises(SloUnattainable):
+        await late.comes
+    late.turn.give_back()
+    out[0].turn.give_back()
+    assert not late.turn.out
+
+
+async def test_who_has_less_time_goes_before_his_own_tenants_others() -> None:
+    scene = Scene(decode_worker("a"))
+    out = [await scene.asks(RED) for _ in range(PIECES_PER_WORKER)]
+    patient, batch = await scene.asks(BLUE), await scene.asks(BLUE, replace(WORK, priority=1))
+    hurried = await scene.asks(BLUE, replace(WORK, first_token_by_s=scene.clock.now_s + 9.0))
+    order = [hurried, patient, batch]
+    for place, given_back in enumerate(out[:3], start=1):
+        given_back.turn.give_back()
+        assert [one.turn.out for one in order] == [True] * place + [False] * (3 - place)
 
 
 async def test_another_worker_lets_more_out_and_a_lost_one_calls_nobody_back() -> None:

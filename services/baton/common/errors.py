@@ -77,6 +77,17 @@ class Overloaded(Unavailable):
     grpc_status = "RESOURCE_EXHAUSTED"
 
 
+class SloUnattainable(Overloaded):
+    """The first token would come later than the client has said it is of use."""
+
+    code = "slo_unattainable"
+
+    def __init__(self, message: str, *, late_s: float) -> None:
+        """`late_s`: by how much."""
+        super().__init__(message)
+        self.late_s = late_s
+
+
 class Draining(Unavailable):
     code = "draining"
 

@@ -137,10 +137,15 @@ ROUTER_TABLE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "baton_router_refusals_total",
         _C,
-        "Requests not served: no valid key (401), a limit was met (429), no decode worker came in"
-        " time, or the router is going (503)",
+        "Requests not served: no valid key (401), a limit was met, or the first token would come"
+        " later than asked for (429), no decode worker came in time, or the router is going (503)",
         ("reason",),
-        values=(("key", "requests", "prompt_tokens", "tenant_requests", "no_worker", "draining"),),
+        values=(
+            (
+                *("key", "requests", "prompt_tokens", "tenant_requests"),
+                *("slo", "no_worker", "draining"),
+            ),
+        ),
     ),
     MetricSpec(
         "baton_router_disconnects_total",

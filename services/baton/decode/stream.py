@@ -176,6 +176,7 @@ class RouterStream:
             output=tuple(wire.output_token_ids),
             params=params_from_wire(wire.sampling),
             cache_salt=wire.cache_salt,
+            priority=wire.priority,
         )
         require_computable(order, vocab_size=self._parts.vocab_size)
         candidates = tuple(wire.prefill_candidates)
@@ -193,6 +194,7 @@ class RouterStream:
             output=order.output,
             cache_salt=order.cache_salt,
             remote=path is None,
+            priority=order.priority,
         )
         self._parts.engine.submit(command, self)
         deadline_s = self._parts.clock.monotonic_s() + wire.deadline_s

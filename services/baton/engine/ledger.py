@@ -100,7 +100,7 @@ class Ledger:
     def audit(
         self,
         requests: Collection[Request],
-        waiting: Sequence[Request],
+        waiting: Collection[Request],
         running: Sequence[Request],
         pool: BlockPool,
     ) -> None:

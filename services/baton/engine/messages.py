@@ -27,6 +27,7 @@ class Submit:
     remote: bool = False
     export: bool = False
     constraint: Constraint | None = None  # made of the parameters' grammar, for this request alone
+    priority: int = 0  # the lower, the sooner
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ Values only; who gets which slice is the scheduler's to decide.
 
 from dataclasses import dataclass, field
 
+from baton.common.errors import InvalidRequest, PromptTooLong
 from baton.engine.identity import root_id
+from baton.engine.messages import Submit
 from baton.engine.request import Request
 
 
@@ -24,6 +26,18 @@ class SchedulerLimits:
     def __post_init__(self) -> None:
         if self.token_budget < self.sequences_max:
             raise ValueError("token_budget must give every sequence at least one token a step")
+
+    def require_room(self, command: Submit) -> None:
+        """Raises InvalidRequest, or PromptTooLong, for a request that could never run."""
+        length = len(command.prompt) + len(command.output)
+        if not command.prompt:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        if length >= self.context_length_max:
+            raise PromptTooLong(
+                f"the prompt has {length} tokens; at most {self.context_length_max - 1} "
+                "leave room for an answer",
+                param="prompt",
+            )
 
     def step_budget(self, decoding: int, prompt_tokens: int) -> int:
         """Tokens of the next step, with so many decodes in it and prompt tokens to be computed.

@@ -67,6 +67,7 @@ class Request:
     remote: bool = False  # wants its KV from a prefill worker
     export: bool = False  # gives its KV away after the first token
     constraint: Constraint | None = None  # holds its output to a grammar
+    priority: int = 0  # the lower, the sooner it is computed, and the later preempted
     phase: Phase = Phase.WAITING
     block_table: list[int] = field(default_factory=list)
     computed: int = 0
@@ -145,4 +146,5 @@ def new_request(command: Submit, root: bytes) -> Request:
         remote=command.remote,
         export=command.export,
         constraint=command.constraint,
+        priority=command.priority,
     )

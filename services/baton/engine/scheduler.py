@@ -1,25 +1,29 @@
 """Who computes what in the next step: plan, then commit what the step found.
 
 One token budget per step, shared by decode (one token each, first) and prefill (chunks of what is
-left, oldest first). Waiting requests are admitted in order of arrival when the pool has blocks for
-everything they know; when a decode needs a block and none is free, the youngest running request is
-preempted and recomputed later. Decides only: knows no tensors, threads, clock or transport.
+left). By priority, then by age, prompts are chunked, and waiting requests admitted when the pool
+has blocks for everything they know; when a decode needs a block and none is free, the last of the
+running by that order is preempted and recomputed later. Decides only: knows no tensors, threads,
+clock or transport.
 """
 
-from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 
-from baton.common.errors import IllegalTransition, InvalidRequest, PromptTooLong
+from baton.common.errors import IllegalTransition, InvalidRequest
 from baton.engine.batch import SliceResult
 from baton.engine.blocks import BlockPool
 from baton.engine.guesses import StepGuesses
 from baton.engine.ledger import Ledger
+from baton.engine.line import Line
 from baton.engine.lookahead import LookAhead
 from baton.engine.messages import EngineLoad, Event, Reserved, Submit
 from baton.engine.params import FinishReason, TokenSample
 from baton.engine.plan import KvIdentity, PlannedSlice, SchedulerLimits
 from baton.engine.request import Happening, Phase, Request, new_request
 from baton.engine.speculation import Guesser
+
+_priority = attrgetter("priority")
 
 
 class Scheduler:
@@ -36,7 +40,7 @@ class Scheduler:
         self._pool = pool
         self._identity = identity
         self._requests: dict[str, Request] = {}  # every request that is not finished
-        self._waiting: deque[Request] = deque()  # in order of arrival; the preempted go in front
+        self._waiting = Line()
         self._running: list[Request] = []  # in order of admission
         self._awaiting: set[str] = set()  # ids of requests whose KV is on its way
         self._blocked = False  # the last plan found nothing to do: only a command can change that
@@ -50,21 +54,13 @@ class Scheduler:
 
     def submit(self, command: Submit) -> None:
         """Queue a request. PromptTooLong or InvalidRequest if it can never run."""
-        length = len(command.prompt) + len(command.output)
         if command.request_id in self._requests:
             raise InvalidRequest(f"request id {command.request_id} is in use")
-        if not command.prompt:
-            raise InvalidRequest("the prompt is empty", param="prompt")
-        if length >= self.limits.context_length_max:
-            raise PromptTooLong(
-                f"the prompt has {length} tokens; at most {self.limits.context_length_max - 1} "
-                "leave room for an answer",
-                param="prompt",
-            )
+        self.limits.require_room(command)
         root = self._identity.root(self._pool.block_size, command.cache_salt)
         request = new_request(command, root)
         self._requests[request.request_id] = request
-        self._waiting.append(request)
+        self._waiting.join(request)
         self._blocked = False
 
     def cancel(self, request_id: str, reason: FinishReason) -> None:
@@ -135,13 +131,15 @@ class Scheduler:
         budget -= len(planned)
         if guesses is not None and not preempted:
             planned = guesses.add(planned, budget, running=len(self._running))
-        for request in self._running:
-            if request.pending > 1 and budget > 0:
-                piece = PlannedSlice(request, min(request.pending, budget, chunk_max))
-                planned.append(piece)
-                budget -= piece.length
+        prompts = [request for request in self._running if request.pending > 1]
+        for request in sorted(prompts, key=_priority):
+            if not preempted:
+                budget = self._admit(planned, budget, chunk_max, ahead_of=request.priority)
+            if budget > 0:
+                planned.append(PlannedSlice(request, min(request.pending, budget, chunk_max)))
+                budget -= planned[-1].length
         if not preempted:
-            planned.extend(self._admit(budget, chunk_max))
+            self._admit(planned, budget, chunk_max)
         self._blocked = not planned and not preempted
         return planned
 
@@ -195,7 +193,8 @@ class Scheduler:
                 request.block_table.extend(self._pool.allocate(1))
                 break
             # Exports are never victims: their blocks are being read, and they never grow.
-            victim = next(other for other in reversed(self._running) if not other.export)
+            others = (other for other in reversed(self._running) if not other.export)
+            victim = max(others, key=_priority)
             self._preempt(victim)
             preempted = True
             if victim is request:
@@ -208,16 +207,24 @@ class Scheduler:
         self._running.remove(request)
         self._free(request)
         request.prompt_logprobs.clear()
-        self._waiting.appendleft(request)
+        self._waiting.come_back(request)
 
-    def _admit(self, budget: int, chunk_max: int) -> list[PlannedSlice]:
-        planned: list[PlannedSlice] = []
+    def _admit(
+        self,
+        planned: list[PlannedSlice],
+        budget: int,
+        chunk_max: int,
+        ahead_of: int | None = None,  # a priority
+    ) -> int:
+        """What is left of the budget."""
         seats = self.limits.sequences_max
         while self._waiting and len(self._running) + len(self._awaiting) < seats:
-            request = self._waiting[0]
+            request = self._waiting.first
+            if ahead_of is not None and request.priority >= ahead_of:
+                break
             if (not request.remote and budget <= 0) or not self._reserve(request):
                 break
-            self._waiting.popleft()
+            self._waiting.leave(request)
             if request.remote:
                 request.advance(Happening.EXPECT_KV)
                 request.remote = False  # once only: after a preemption it is computed here
@@ -229,10 +236,9 @@ class Scheduler:
             self._running.append(request)
             if request.export and request.computed:
                 self._ledger.tell_progress(request)
-            piece = PlannedSlice(request, min(request.pending, budget, chunk_max))
-            planned.append(piece)
-            budget -= piece.length
-        return planned
+            planned.append(PlannedSlice(request, min(request.pending, budget, chunk_max)))
+            budget -= planned[-1].length
+        return budget
 
     def _enter_batch(self, request: Request) -> None:
         self._awaiting.discard(request.request_id)
@@ -295,7 +301,7 @@ class Scheduler:
         if request.phase is Phase.RUNNING:
             self._running.remove(request)
         elif request.phase is Phase.WAITING:
-            self._waiting.remove(request)
+            self._waiting.leave(request)
         self._awaiting.discard(request.request_id)
         self._blocked = False
         request.advance(Happening.FINISH)

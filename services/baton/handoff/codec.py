@@ -23,6 +23,7 @@ class PrefillOrder:
     output: tuple[int, ...]
     params: SamplingParams
     cache_salt: bytes = b""
+    priority: int = 0
 
     @property
     def tokens(self) -> int:
@@ -72,6 +73,7 @@ def order_to_wire(
         layout=layout_to_wire(layout),
         cache_salt=order.cache_salt,
         traceparent=traceparent or None,
+        priority=order.priority,
     )
 
 
@@ -83,6 +85,7 @@ def order_from_wire(wire: prefill_pb2.PrefillRequest) -> PrefillOrder:
         output=tuple(wire.output_token_ids),
         params=params_from_wire(wire.sampling),
         cache_salt=wire.cache_salt,
+        priority=wire.priority,
     )
 
 

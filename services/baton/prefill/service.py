@@ -93,6 +93,7 @@ def _export_command(engine_id: str, order: PrefillOrder) -> Submit:
         output=order.output,
         cache_salt=order.cache_salt,
         export=True,
+        priority=order.priority,
     )
 
 

@@ -11,3 +11,4 @@ class Caller:
     request_id: str
     tenant: Tenant | None = None  # None: this router asks for no keys
     trace: RequestTrace = field(default_factory=RequestTrace)
+    first_token_within_s: float | None = None  # later it is of no use to him

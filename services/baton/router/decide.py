@@ -34,6 +34,7 @@ class Need:
     # (address, incarnation) of workers this request has already failed on
     avoid: frozenset[tuple[str, int]] = frozenset()
     layout: Layout | None = None  # of the worker that made its output: only the like continue it
+    within_s: float | None = None  # the first token is of no use later; None: whenever it comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Decision:
     prefill_candidates: tuple[str, ...]  # addresses, best first
     reason: Reason
     cached_tokens: int = 0  # of the prompt, on the decode worker
+    first_token_s: float = 0.0  # until then, as predicted; 0 where nothing is learned
+    timely: bool = True  # whether that is as soon as was asked for
 
 
 def decide(
@@ -81,9 +84,16 @@ def decide(
         return None
     roomy = [c for c in able if _has_room(c, need)] or able
     costs = [_decode_s(candidate, need) for candidate in roomy]
-    decode = roomy[_pick(roomy, costs, turn)]
+    chosen = _pick(roomy, costs, turn)
+    decode, first_token_s = roomy[chosen], costs[chosen]
     prefills, reason = _prefills(candidates, decode, need, turn, cores_shared=cores_shared)
-    return Decision(decode.view, prefills, reason, decode.cached_tokens)
+    if prefills:
+        prefill = next(c for c in candidates if c.view.address == prefills[0])
+        first_token_s = _remote_s(prefill, decode, need)
+    timely = need.within_s is None or first_token_s <= need.within_s
+    return Decision(
+        decode.view, prefills, reason, decode.cached_tokens, first_token_s, timely=timely
+    )
 
 
 def eligible(view: WorkerView, need: Need) -> bool:

@@ -214,6 +214,7 @@ def _submit_command(submission: Submission) -> decode_pb2.DecodeCommand:
             prefill_candidates=submission.prefill_candidates,
             cache_salt=submission.cache_salt,
             traceparent=submission.traceparent or None,
+            priority=submission.priority,
         )
     )
 

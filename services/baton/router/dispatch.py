@@ -16,7 +16,7 @@ from baton.common.metrics import Metrics
 from baton.router.decide import Decision, Need
 from baton.router.fleet import Role
 from baton.router.holding import Holding
-from baton.router.journey import Journey, too_late
+from baton.router.journey import Journey, no_use, too_late
 from baton.router.picture import Picture
 from baton.router.request_trace import TryTrace
 from baton.router.tally import Tally
@@ -129,6 +129,8 @@ class Dispatcher:
         decision = self._ask(journey)
         if decision is None:
             limit_s = min(self._ready_wait_s - deserted_s, self._remaining_s(journey.work))
+            if (within_s := journey.need(since_s).within_s) is not None:
+                limit_s = min(limit_s, within_s)
             decision = await self._holding.wait(lambda: self._ask(journey), limit_s)
             journey.work.trace.waited(self._clock.monotonic_s() - since_s)
         self._tally.waited(self._clock.monotonic_s() - since_s)
@@ -141,10 +143,13 @@ class Dispatcher:
 
     def _ask(self, journey: Journey) -> Decision | None:
         """A decision; None: wait. Raises where waiting changes nothing."""
-        need = journey.need()
-        decision = self._picture.decide(need, journey.prompt(), self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        need = journey.need(now_s)
+        decision = self._picture.decide(need, journey.prompt(), now_s)
         if decision is None:
             self._refuse_hopeless(journey, need)
+        elif need.within_s is not None and not decision.timely:
+            raise no_use(decision.first_token_s, need.within_s)
         return decision
 
     def _tell(self, decision: Decision, journey: Journey) -> None:

@@ -14,6 +14,7 @@ from baton.common.errors import (
     DeadlineExceeded,
     Draining,
     EngineFailure,
+    SloUnattainable,
     Unavailable,
     WorkerFailed,
 )
@@ -42,7 +43,9 @@ class Journey:
         self._layout: Layout | None = None
         self._told_first = False
 
-    def need(self) -> Need:
+    def need(self, now_s: float) -> Need:
+        """Once it has a first token no other one is waited for."""
+        by_s = None if self._told_first else self.work.first_token_by_s
         return Need(
             tokens=len(self.work.prompt) + self.work.params.max_tokens,
             prompt_tokens=len(self.work.prompt) + len(self.output),
@@ -50,6 +53,7 @@ class Journey:
             avoid=self._avoid,
             # Another model, or KV of another precision, would continue with other tokens.
             layout=self._layout if self.output else None,
+            within_s=None if by_s is None else by_s - now_s,
         )
 
     def prompt(self) -> Prompt:
@@ -73,6 +77,8 @@ class Journey:
             prefill_candidates=decision.prefill_candidates,
             cache_salt=self.work.cache_salt,
             traceparent=traceparent,
+            # Workers know no tenants, none of whom may get before another by a number.
+            priority=self.work.priority if self.work.tenant is None else 0,
         )
 
     def take(self, update: Update) -> Update:
@@ -129,6 +135,14 @@ class Journey:
 
 def too_late() -> DeadlineExceeded:
     return DeadlineExceeded("the request did not finish within its time limit")
+
+
+def no_use(expected_s: float, within_s: float) -> SloUnattainable:
+    return SloUnattainable(
+        f"the first token is expected in {max(0.0, expected_s):.3f} s; it was asked for within "
+        f"{max(0.0, within_s):.3f} s from now",
+        late_s=expected_s - within_s,
+    )
 
 
 def _failure(update: Update) -> BatonError:

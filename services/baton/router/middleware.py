@@ -11,7 +11,7 @@ from typing import cast
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from baton.common.errors import EngineFailure
+from baton.common.errors import EngineFailure, InvalidRequest
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.caller import Caller
@@ -21,6 +21,10 @@ from baton.router.tenants.register import Tenant
 from baton.router.traffic import Traffic
 
 REQUEST_ID_HEADER = b"x-request-id"
+SLO_TTFT_HEADERS = (b"x-slo-ttft-ms", b"x-llm-d-slo-ttft-ms")
+"""Of the Gateway API's inference extension, and of llm-d, where it went."""
+
+_MILLISECONDS = re.compile(rb"[0-9]{1,9}")
 CONNECTION_CLOSE = (b"connection", b"close")
 API_PREFIX = "/v1/"
 CLIENT_GONE_STATUS = 499  # nginx's number for it; nobody receives it
@@ -39,9 +43,19 @@ def trace_of(scope: Scope) -> RequestTrace:
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Where keys are asked for, whose key came is known by now."""
+    """Where keys are asked for, whose key came is known by now. Raises InvalidRequest."""
     tenant = cast("Tenant | None", scope["state"].get("tenant"))
-    return Caller(request_id_of(scope), tenant, trace_of(scope))
+    return Caller(request_id_of(scope), tenant, trace_of(scope), _first_token_within_s(scope))
+
+
+def _first_token_within_s(scope: Scope) -> float | None:
+    for name, value in scope["headers"]:
+        if name in SLO_TTFT_HEADERS:
+            if not _MILLISECONDS.fullmatch(value) or not int(value):
+                told = name.decode()
+                raise InvalidRequest(f"'{told}' must be milliseconds, at least 1.", param=told)
+            return int(value) / 1_000
+    return None
 
 
 def endpoint_of(scope: Scope) -> str:

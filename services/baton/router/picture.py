@@ -83,14 +83,15 @@ class Picture:
         return [(view, self._reports[view.address]) for view in self.fleet.workers]
 
     def decide(self, need: Need, prompt: Prompt, now_s: float) -> Decision | None:
-        """A decision, counted as load from now on. None: no worker can take the request."""
+        """A decision, counted as load from now on if it is timely. None: no worker can take the
+        request."""
         if not self.fleet.workers:
             return None
         self._turn += 1
         cached = self._cached_tokens(prompt)
         candidates = [self._candidate(view, cached) for view in self.fleet.workers if view.ready]
         decision = decide(candidates, need, self._turn, cores_shared=self._cores_shared)
-        if decision is not None:
+        if decision is not None and decision.timely:
             self._count(decision, need, cached, now_s)
         return decision
 

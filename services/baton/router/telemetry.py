@@ -6,7 +6,7 @@ Knows metric names and the clock; knows no HTTP. Neither prompts nor outputs are
 from dataclasses import dataclass
 
 from baton.common.clock import Clock
-from baton.common.errors import BatonError
+from baton.common.errors import BatonError, SloUnattainable
 from baton.common.logs import get_log
 from baton.common.metrics import Metrics
 from baton.router.caller import Caller
@@ -108,7 +108,10 @@ class Meter:
         self._tell("finished")
 
     def failed(self, error: BatonError) -> None:
-        self._metrics.count("vllm:request_success_total", finished_reason="error")
+        if isinstance(error, SloUnattainable):  # no fault of the service's, but the client's limit
+            self._metrics.count("baton_router_refusals_total", reason="slo")
+        else:
+            self._metrics.count("vllm:request_success_total", finished_reason="error")
         self._span.fail(error.code)
         self._tell(error.code)
 

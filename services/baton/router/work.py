@@ -26,6 +26,8 @@ class Work:
     deadline_s: float  # on the router's monotonic clock
     cache_salt: bytes = b""
     tenant: Tenant | None = None  # whose turn it takes; None: where there are none
+    priority: int = 0  # the lower, the sooner; of a tenant, among what is its own
+    first_token_by_s: float | None = None  # on the same clock; None: whenever it comes
     trace: RequestTrace = field(default_factory=RequestTrace)
 
 
@@ -41,6 +43,7 @@ class Submission:
     prefill_candidates: tuple[str, ...]
     cache_salt: bytes
     traceparent: str = ""  # of the try; empty when untraced
+    priority: int = 0
 
 
 class Update(msgspec.Struct, frozen=True):

@@ -4,19 +4,23 @@ Knows the statuses and headers; knows no routes. Messages are bounded: none echo
 """
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 import msgspec
 from fastapi import Response
 from starlette.exceptions import HTTPException
 
-from baton.common.errors import BatonError
+from baton.common.errors import BatonError, SloUnattainable
 
 MESSAGE_CHARACTERS_MAX = 500
 PARAM_CHARACTERS_MAX = 100
 
 RETRY_AFTER_S = 1
 """Requests leave a busy router within about a second, and a dead worker is back within a few."""
+
+RETRY_AFTER_MAX_S = 60
+"""By then a queue has been worked off, or more workers have been started."""
 
 _HTTP_CODES = {
     404: "not_found",
@@ -34,10 +38,17 @@ def error_object(error: BatonError) -> dict[str, Any]:
 def error_response(error: BatonError) -> Response:
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retryable:
-        headers["retry-after"] = str(RETRY_AFTER_S)
+        headers["retry-after"] = str(_retry_after_s(error))
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
     return _response(error.http_status, error_object(error), headers)
+
+
+def _retry_after_s(error: BatonError) -> int:
+    """Whole seconds, as the header has them."""
+    if not isinstance(error, SloUnattainable):
+        return RETRY_AFTER_S
+    return min(max(RETRY_AFTER_S, ceil(error.late_s)), RETRY_AFTER_MAX_S)
 
 
 def http_error_code(error: HTTPException) -> str | None:

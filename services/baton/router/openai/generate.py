@@ -50,6 +50,7 @@ def generate(
     *,
     plan_id: str,
     deadline_s: float,
+    first_token_by_s: float | None,
     tenant: Tenant | None,
     trace: RequestTrace,
 ) -> AsyncGenerator[Piece, None]:
@@ -70,6 +71,8 @@ def generate(
                 cache_salt=salt,
                 tenant=tenant,
                 trace=trace,
+                priority=plan.priority,
+                first_token_by_s=first_token_by_s,
             ),
         )
         for choice in plan.choices

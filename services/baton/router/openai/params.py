@@ -20,6 +20,7 @@ TOP_LOGPROBS_MAX = 20  # OpenAI's for chat; vLLM allows as many for completions
 COMPLETION_TOKENS_DEFAULT = 16  # OpenAI's
 CACHE_SALT_CHARACTERS_MAX = 128
 CACHE_SALT_BYTES = 16
+PRIORITY_MAX = (1 << 31) - 1  # what the wire takes
 INT64_MAX = (1 << 63) - 1
 UINT64_MASK = (1 << 64) - 1
 
@@ -39,6 +40,11 @@ def include_usage(request: Generation) -> bool:
         message = "'stream_options' is only allowed when 'stream' is true."
         raise InvalidRequest(message, param="stream_options")
     return bool(request.stream_options.include_usage)
+
+
+def priority(request: Generation) -> int:
+    """vLLM's: the lower, the sooner."""
+    return _within("priority", request.priority, -PRIORITY_MAX, PRIORITY_MAX, default=0)
 
 
 def template_variables(request: ChatRequest) -> dict[str, object]:

@@ -45,6 +45,7 @@ class Plan:
     logprobs: int | None
     echo: bool
     cache_salt: bytes
+    priority: int = 0
     calling: Calling | None = None  # where the answers may call tools
     thinking: Thinking | None = None  # where thoughts may stand before them
 
@@ -63,6 +64,7 @@ async def plan_chat(
     text = params.text_options(request)
     usage = params.include_usage(request)
     salt = params.cache_salt(request)
+    priority = params.priority(request)
     seed = params.given_seed(request)
     form, use, syntax = asked_form(request), tool_use(request), syntax_of(model.chat.source)
     calling = None if use is None else Calling(syntax, use)
@@ -111,6 +113,7 @@ async def plan_chat(
         logprobs,
         echo=False,
         cache_salt=salt,
+        priority=priority,
         calling=calling,
         thinking=thinking,
     )
@@ -128,6 +131,7 @@ async def plan_completion(
     logprobs = params.completion_logprobs(request)
     usage = params.include_usage(request)
     salt = params.cache_salt(request)
+    priority = params.priority(request)
     seed = params.given_seed(request)
     params.text_options(request)
     grammar = await _grammar(asked_form(request))
@@ -152,7 +156,13 @@ async def plan_completion(
             )
             choices.append(choice)
     return Plan(
-        tuple(choices), bool(request.stream), usage, logprobs, bool(request.echo), cache_salt=salt
+        tuple(choices),
+        bool(request.stream),
+        usage,
+        logprobs,
+        bool(request.echo),
+        cache_salt=salt,
+        priority=priority,
     )
 
 

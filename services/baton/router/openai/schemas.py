@@ -122,6 +122,7 @@ class Generation(msgspec.Struct, kw_only=True):
     skip_special_tokens: bool | None = None
     ignore_eos: bool | None = None
     cache_salt: str | None = None
+    priority: int | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     # Known but not honoured; see _NEUTRAL.

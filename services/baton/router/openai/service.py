@@ -148,14 +148,15 @@ class Completions:
         demand = self._admitted(plan, caller)
         span = caller.trace.span
         meter = Meter(self._metrics, self._tally, self._clock, caller, head.id, usage)
-        deadline_s = self._clock.monotonic_s() + self._request_timeout_s
+        now_s, within_s = self._clock.monotonic_s(), caller.first_token_within_s
         try:
             generated = generate(
                 plan,
                 self._runs,
                 self.model.tokenizer,
                 plan_id=head.id,
-                deadline_s=deadline_s,
+                deadline_s=now_s + self._request_timeout_s,
+                first_token_by_s=None if within_s is None else now_s + within_s,
                 tenant=caller.tenant,
                 trace=caller.trace,
             )

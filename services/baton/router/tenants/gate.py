@@ -10,10 +10,10 @@ from typing import Protocol
 
 from baton.common.clock import Clock
 from baton.router.fleet import Role
-from baton.router.journey import too_late
+from baton.router.journey import no_use, too_late
 from baton.router.tally import Tally
 from baton.router.tenants.register import Tenant
-from baton.router.tenants.turns import Turns, pieces_out_max
+from baton.router.tenants.turns import Turns, Urgency, pieces_out_max
 from baton.router.work import FleetSource, Work
 
 
@@ -22,7 +22,7 @@ class Turn(Protocol):
 
     async def comes(self) -> float:
         """Returns when it does: for how many seconds, up to now, there was no decode worker while
-        it waited. Raises DeadlineExceeded."""
+        it waited. Raises DeadlineExceeded, or SloUnattainable where it comes too late for that."""
 
     def give_back(self) -> None:
         """The next one's turn. At any time, any number of times."""
@@ -79,7 +79,10 @@ class FairGate:
         return self.clock.monotonic_s() - max(since_s, self._deserted_s)
 
     def join(self, turn: "_Turn") -> None:
-        self._turns.join(turn, turn.tenant.name, turn.tenant.weight, len(turn.work.prompt))
+        work, tenant = turn.work, turn.tenant
+        due_s = work.deadline_s if work.first_token_by_s is None else work.first_token_by_s
+        urgency = Urgency(work.priority, due_s)
+        self._turns.join(turn, tenant.name, tenant.weight, len(work.prompt), urgency)
         self._serve()
         self._tell(turn)
 
@@ -116,11 +119,13 @@ class _Turn:
         since_s = gate.clock.monotonic_s()
         self._place = asyncio.get_running_loop().create_future()
         gate.join(self)
+        by_s = self.work.first_token_by_s
+        wait_s = (self.work.deadline_s if by_s is None else by_s) - since_s
         try:
-            async with asyncio.timeout(self.work.deadline_s - since_s):
+            async with asyncio.timeout(wait_s):
                 await self._place
         except TimeoutError:
-            raise too_late() from None
+            raise (too_late() if by_s is None else no_use(0.0, 0.0)) from None
         gate.tally.had_turn(self.tenant.name, gate.clock.monotonic_s() - since_s)
         return gate.deserted_for_s(since_s)
 

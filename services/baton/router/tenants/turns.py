@@ -1,13 +1,16 @@
-"""Whose turn it is: deficit round robin over tenants, first come first served within each. Pure.
+"""Whose turn it is: deficit round robin over tenants, what is most urgent first within each. Pure.
 
 Each visit adds a quantum of prompt tokens, times the weight, to what a tenant may send; a piece of
 work that has more waits for the next visits. Whoever has nothing waiting is not visited, and keeps
 nothing. Knows no clock, and not what a piece of work is.
 """
 
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from itertools import count
+from math import inf
 from typing import Generic, TypeVar
 
 from baton.router.fleet import Fleet
@@ -31,6 +34,14 @@ def pieces_out_max(fleet: Fleet) -> int:
     return PIECES_PER_WORKER * max(1, sum(view.ready for view in fleet.workers))
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Urgency:
+    """The lowest comes first; equals in order of arrival."""
+
+    priority: int = 0
+    due_s: float = inf  # when it is wanted, on any one clock
+
+
 @dataclass(slots=True)
 class _Lane(Generic[PieceT]):
     """One tenant that waits."""
@@ -38,29 +49,40 @@ class _Lane(Generic[PieceT]):
     weight: int
     deficit: int = 0  # prompt tokens it may send yet
     visited: bool = False  # is being visited, and has had its quantum
-    pieces: OrderedDict[PieceT, int] = field(default_factory=OrderedDict)  # prompt tokens of each
+    prompt_tokens: dict[PieceT, int] = field(default_factory=dict)
+    order: list[tuple[Urgency, int, PieceT]] = field(default_factory=list)  # numbered by arrival
 
 
 class Turns(Generic[PieceT]):
     def __init__(self) -> None:
         self._lanes: OrderedDict[str, _Lane[PieceT]] = OrderedDict()  # the next to be visited first
+        self._arrivals = count()
 
     def waiting(self, tenant: str) -> int:
         lane = self._lanes.get(tenant)
-        return 0 if lane is None else len(lane.pieces)
+        return 0 if lane is None else len(lane.order)
 
-    def join(self, piece: PieceT, tenant: str, weight: int, prompt_tokens: int) -> None:
+    def join(
+        self,
+        piece: PieceT,
+        tenant: str,
+        weight: int,
+        prompt_tokens: int,
+        urgency: Urgency = Urgency(),
+    ) -> None:
         """`weight`: of all that the tenant has waiting, from now on. An empty prompt counts as a
         token: a visit has to end."""
         lane = self._lanes.setdefault(tenant, _Lane(weight))
         lane.weight = weight
-        lane.pieces[piece] = max(1, prompt_tokens)
+        lane.prompt_tokens[piece] = max(1, prompt_tokens)
+        insort(lane.order, (urgency, next(self._arrivals), piece))
 
     def leave(self, piece: PieceT, tenant: str) -> None:
         """It does not want its turn any more."""
         lane = self._lanes[tenant]
-        del lane.pieces[piece]
-        if not lane.pieces:
+        del lane.prompt_tokens[piece]
+        lane.order = [place for place in lane.order if place[2] != piece]
+        if not lane.order:
             del self._lanes[tenant]  # and with it what it had saved up
 
     def next(self) -> PieceT | None:
@@ -70,9 +92,9 @@ class Turns(Generic[PieceT]):
             if not lane.visited:
                 lane.visited = True
                 lane.deficit += QUANTUM_TOKENS * lane.weight
-            piece, prompt_tokens = next(iter(lane.pieces.items()))
-            if prompt_tokens <= lane.deficit:
-                lane.deficit -= prompt_tokens
+            piece = lane.order[0][2]
+            if lane.prompt_tokens[piece] <= lane.deficit:
+                lane.deficit -= lane.prompt_tokens[piece]
                 self.leave(piece, tenant)
                 return piece
             lane.visited = False

@@ -25,27 +25,27 @@ _sym_db = _symbol_database.Default()
 from baton.rpc.v1 import worker_pb2 as baton_dot_rpc_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61ton/rpc/v1/decode.proto\x12\x0c\x62\x61ton.rpc.v1\x1a\x19\x62\x61ton/rpc/v1/worker.proto\"j\n\rDecodeCommand\x12&\n\x06submit\x18\x01 \x01(\x0b\x32\x14.baton.rpc.v1.SubmitH\x00\x12&\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x14.baton.rpc.v1.CancelH\x00\x42\t\n\x07\x63ommand\"\xee\x01\n\x06Submit\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\r\x12\x18\n\x10output_token_ids\x18\x03 \x03(\r\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.baton.rpc.v1.SamplingParams\x12\x12\n\ndeadline_s\x18\x05 \x01(\x02\x12\x1a\n\x12prefill_candidates\x18\x06 \x03(\t\x12\x12\n\ncache_salt\x18\x07 \x01(\x0c\x12\x18\n\x0btraceparent\x18\x08 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_traceparent\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"9\n\tStepFrame\x12,\n\x07updates\x18\x01 \x03(\x0b\x32\x1b.baton.rpc.v1.RequestUpdate\"\xa4\x02\n\rRequestUpdate\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x03(\x0b\x32\x19.baton.rpc.v1.TokenSample\x12\x31\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1a.baton.rpc.v1.FinishReason\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1a.baton.rpc.v1.RequestError\x12\x1a\n\rcached_tokens\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x32\n\x0fprompt_logprobs\x18\x06 \x03(\x0b\x32\x19.baton.rpc.v1.TokenSample\x12\x14\n\x0cprefill_path\x18\x07 \x01(\tB\x10\n\x0e_cached_tokens\"@\n\x0cRequestError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08*\xb1\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1a\n\x16\x46INISH_REASON_DEADLINE\x10\x04\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x05\x32L\n\x06\x44\x65\x63ode\x12\x42\n\x06Stream\x12\x1b.baton.rpc.v1.DecodeCommand\x1a\x17.baton.rpc.v1.StepFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61ton/rpc/v1/decode.proto\x12\x0c\x62\x61ton.rpc.v1\x1a\x19\x62\x61ton/rpc/v1/worker.proto\"j\n\rDecodeCommand\x12&\n\x06submit\x18\x01 \x01(\x0b\x32\x14.baton.rpc.v1.SubmitH\x00\x12&\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x14.baton.rpc.v1.CancelH\x00\x42\t\n\x07\x63ommand\"\x80\x02\n\x06Submit\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\r\x12\x18\n\x10output_token_ids\x18\x03 \x03(\r\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.baton.rpc.v1.SamplingParams\x12\x12\n\ndeadline_s\x18\x05 \x01(\x02\x12\x1a\n\x12prefill_candidates\x18\x06 \x03(\t\x12\x12\n\ncache_salt\x18\x07 \x01(\x0c\x12\x18\n\x0btraceparent\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08priority\x18\t \x01(\x11\x42\x0e\n\x0c_traceparent\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"9\n\tStepFrame\x12,\n\x07updates\x18\x01 \x03(\x0b\x32\x1b.baton.rpc.v1.RequestUpdate\"\xa4\x02\n\rRequestUpdate\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x03(\x0b\x32\x19.baton.rpc.v1.TokenSample\x12\x31\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1a.baton.rpc.v1.FinishReason\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1a.baton.rpc.v1.RequestError\x12\x1a\n\rcached_tokens\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x32\n\x0fprompt_logprobs\x18\x06 \x03(\x0b\x32\x19.baton.rpc.v1.TokenSample\x12\x14\n\x0cprefill_path\x18\x07 \x01(\tB\x10\n\x0e_cached_tokens\"@\n\x0cRequestError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08*\xb1\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x1a\n\x16\x46INISH_REASON_DEADLINE\x10\x04\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x05\x32L\n\x06\x44\x65\x63ode\x12\x42\n\x06Stream\x12\x1b.baton.rpc.v1.DecodeCommand\x1a\x17.baton.rpc.v1.StepFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.rpc.v1.decode_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=870
-  _globals['_FINISHREASON']._serialized_end=1047
+  _globals['_FINISHREASON']._serialized_start=888
+  _globals['_FINISHREASON']._serialized_end=1065
   _globals['_DECODECOMMAND']._serialized_start=70
   _globals['_DECODECOMMAND']._serialized_end=176
   _globals['_SUBMIT']._serialized_start=179
-  _globals['_SUBMIT']._serialized_end=417
-  _globals['_CANCEL']._serialized_start=419
-  _globals['_CANCEL']._serialized_end=447
-  _globals['_STEPFRAME']._serialized_start=449
-  _globals['_STEPFRAME']._serialized_end=506
-  _globals['_REQUESTUPDATE']._serialized_start=509
-  _globals['_REQUESTUPDATE']._serialized_end=801
-  _globals['_REQUESTERROR']._serialized_start=803
-  _globals['_REQUESTERROR']._serialized_end=867
-  _globals['_DECODE']._serialized_start=1049
-  _globals['_DECODE']._serialized_end=1125
+  _globals['_SUBMIT']._serialized_end=435
+  _globals['_CANCEL']._serialized_start=437
+  _globals['_CANCEL']._serialized_end=465
+  _globals['_STEPFRAME']._serialized_start=467
+  _globals['_STEPFRAME']._serialized_end=524
+  _globals['_REQUESTUPDATE']._serialized_start=527
+  _globals['_REQUESTUPDATE']._serialized_end=819
+  _globals['_REQUESTERROR']._serialized_start=821
+  _globals['_REQUESTERROR']._serialized_end=885
+  _globals['_DECODE']._serialized_start=1067
+  _globals['_DECODE']._serialized_end=1143
 # @@protoc_insertion_point(module_scope)

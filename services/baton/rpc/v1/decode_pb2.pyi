@@ -85,12 +85,15 @@ class Submit(_message.Message):
     PREFILL_CANDIDATES_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     deadline_s: _builtins.float
     """Seconds from now until the request is given up, with whatever it has."""
     cache_salt: _builtins.bytes
     traceparent: _builtins.str
     """W3C Trace Context of the router's span for this try; absent where the router does not trace."""
+    priority: _builtins.int
+    """The lower, the sooner it is computed, and the later preempted."""
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -114,10 +117,11 @@ class Submit(_message.Message):
         prefill_candidates: _abc.Iterable[_builtins.str] | None = ...,
         cache_salt: _builtins.bytes = ...,
         traceparent: _builtins.str | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "cache_salt", b"cache_salt", "deadline_s", b"deadline_s", "output_token_ids", b"output_token_ids", "prefill_candidates", b"prefill_candidates", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "cache_salt", b"cache_salt", "deadline_s", b"deadline_s", "output_token_ids", b"output_token_ids", "prefill_candidates", b"prefill_candidates", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__traceparent: _TypeAlias = _typing.Literal["traceparent"]  # noqa: Y015
     _WhichOneofArgType__traceparent: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent"]  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from baton.rpc.v1 import worker_pb2 as baton_dot_rpc_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61ton/rpc/v1/prefill.proto\x12\x0c\x62\x61ton.rpc.v1\x1a\x19\x62\x61ton/rpc/v1/worker.proto\"\x83\x02\n\x0ePrefillRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\r\x12\x18\n\x10output_token_ids\x18\x03 \x03(\r\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.baton.rpc.v1.SamplingParams\x12\x13\n\x0bskip_blocks\x18\x05 \x01(\r\x12&\n\x06layout\x18\x06 \x01(\x0b\x32\x16.baton.rpc.v1.KvLayout\x12\x12\n\ncache_salt\x18\x07 \x01(\x0c\x12\x18\n\x0btraceparent\x18\x08 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_traceparent\"n\n\x0cPrefillFrame\x12$\n\x02kv\x18\x01 \x01(\x0b\x32\x16.baton.rpc.v1.KvBlocksH\x00\x12/\n\x0b\x66irst_token\x18\x02 \x01(\x0b\x32\x18.baton.rpc.v1.FirstTokenH\x00\x42\x07\n\x05\x66rame\"T\n\x08KvBlocks\x12\x13\n\x0b\x66irst_block\x18\x01 \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x02 \x01(\r\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\"_\n\nFirstToken\x12(\n\x05token\x18\x01 \x01(\x0b\x32\x19.baton.rpc.v1.TokenSample\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r2L\n\x07Prefill\x12\x41\n\x03Run\x12\x1c.baton.rpc.v1.PrefillRequest\x1a\x1a.baton.rpc.v1.PrefillFrame0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61ton/rpc/v1/prefill.proto\x12\x0c\x62\x61ton.rpc.v1\x1a\x19\x62\x61ton/rpc/v1/worker.proto\"\x95\x02\n\x0ePrefillRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\r\x12\x18\n\x10output_token_ids\x18\x03 \x03(\r\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.baton.rpc.v1.SamplingParams\x12\x13\n\x0bskip_blocks\x18\x05 \x01(\r\x12&\n\x06layout\x18\x06 \x01(\x0b\x32\x16.baton.rpc.v1.KvLayout\x12\x12\n\ncache_salt\x18\x07 \x01(\x0c\x12\x18\n\x0btraceparent\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08priority\x18\t \x01(\x11\x42\x0e\n\x0c_traceparent\"n\n\x0cPrefillFrame\x12$\n\x02kv\x18\x01 \x01(\x0b\x32\x16.baton.rpc.v1.KvBlocksH\x00\x12/\n\x0b\x66irst_token\x18\x02 \x01(\x0b\x32\x18.baton.rpc.v1.FirstTokenH\x00\x42\x07\n\x05\x66rame\"T\n\x08KvBlocks\x12\x13\n\x0b\x66irst_block\x18\x01 \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x02 \x01(\r\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\"_\n\nFirstToken\x12(\n\x05token\x18\x01 \x01(\x0b\x32\x19.baton.rpc.v1.TokenSample\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r2L\n\x07Prefill\x12\x41\n\x03Run\x12\x1c.baton.rpc.v1.PrefillRequest\x1a\x1a.baton.rpc.v1.PrefillFrame0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.rpc.v1.prefill_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREFILLREQUEST']._serialized_start=72
-  _globals['_PREFILLREQUEST']._serialized_end=331
-  _globals['_PREFILLFRAME']._serialized_start=333
-  _globals['_PREFILLFRAME']._serialized_end=443
-  _globals['_KVBLOCKS']._serialized_start=445
-  _globals['_KVBLOCKS']._serialized_end=529
-  _globals['_FIRSTTOKEN']._serialized_start=531
-  _globals['_FIRSTTOKEN']._serialized_end=626
-  _globals['_PREFILL']._serialized_start=628
-  _globals['_PREFILL']._serialized_end=704
+  _globals['_PREFILLREQUEST']._serialized_end=349
+  _globals['_PREFILLFRAME']._serialized_start=351
+  _globals['_PREFILLFRAME']._serialized_end=461
+  _globals['_KVBLOCKS']._serialized_start=463
+  _globals['_KVBLOCKS']._serialized_end=547
+  _globals['_FIRSTTOKEN']._serialized_start=549
+  _globals['_FIRSTTOKEN']._serialized_end=644
+  _globals['_PREFILL']._serialized_start=646
+  _globals['_PREFILL']._serialized_end=722
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,7 @@ class PrefillRequest(_message.Message):
     LAYOUT_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     skip_blocks: _builtins.int
     """Leading blocks that decode already holds: neither sent nor, where prefill has them cached, computed."""
@@ -42,6 +43,8 @@ class PrefillRequest(_message.Message):
     """Salt of the tenant's prefix cache (16 bytes, or empty for none)."""
     traceparent: _builtins.str
     """W3C Trace Context of decode's span for this call; absent where decode does not trace."""
+    priority: _builtins.int
+    """The lower, the sooner it is computed, and the later preempted."""
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -67,10 +70,11 @@ class PrefillRequest(_message.Message):
         layout: _worker_pb2.KvLayout | None = ...,
         cache_salt: _builtins.bytes = ...,
         traceparent: _builtins.str | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "layout", b"layout", "sampling", b"sampling", "traceparent", b"traceparent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "cache_salt", b"cache_salt", "layout", b"layout", "output_token_ids", b"output_token_ids", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "skip_blocks", b"skip_blocks", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent", "cache_salt", b"cache_salt", "layout", b"layout", "output_token_ids", b"output_token_ids", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "skip_blocks", b"skip_blocks", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__traceparent: _TypeAlias = _typing.Literal["traceparent"]  # noqa: Y015
     _WhichOneofArgType__traceparent: _TypeAlias = _typing.Literal["_traceparent", b"_traceparent"]  # noqa: Y015
