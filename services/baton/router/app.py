@@ -32,8 +32,9 @@ from baton.router.holding import Holding
 from baton.router.kube_feed import KubernetesFeed, in_cluster
 from baton.router.members import Members
 from baton.router.middleware import DisconnectWatch, Observed, RequestIds, trace_of
+from baton.router.openai.bodies import Bodies
 from baton.router.openai.errors import error_response, http_error_code, http_error_response
-from baton.router.openai.routes import api_routes, people_routes
+from baton.router.openai.routes import api_routes, people_routes, token_routes
 from baton.router.openai.service import Completions
 from baton.router.operations import metrics_routes, operations_app, ready_routes
 from baton.router.outlook import router_signals
@@ -129,7 +130,9 @@ def create_router(
     # No generated documentation: its pages load scripts from elsewhere.
     api = FastAPI(title="Baton", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     limit = settings.body_bytes_max
-    api.include_router(api_routes(completions, traffic, metrics, body_bytes_max=limit))
+    bodies = Bodies(traffic, metrics, bytes_max=limit)
+    api.include_router(api_routes(completions, bodies))
+    api.include_router(token_routes(completions, bodies))
     api.include_router(people_routes(traffic))
     api.include_router(ready_routes(ready))
     if settings.metrics_port == 0:

@@ -206,19 +206,24 @@ T = TypeVar("T")
 
 def parse_body(kind: type[RequestT], body: bytes) -> RequestT:
     """Raises InvalidRequest, which never repeats the body, for whatever is wrong with it."""
+    request = decode_body(kind, body)
+    for name, neutral in (_NEUTRAL | kind.own_neutral).items():
+        value = getattr(request, name)
+        if value is not None and value not in neutral:
+            raise InvalidRequest(f"'{name}' is not supported by this server.", param=name)
+    return request
+
+
+def decode_body(kind: type[T], body: bytes) -> T:
+    """The same for a body whose every known field is honoured."""
     try:
-        request = msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise _wrong_type(str(error)) from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from None
-    for name, neutral in (_NEUTRAL | kind.own_neutral).items():
-        value = getattr(request, name)
-        if value is not None and value not in neutral:
-            raise InvalidRequest(f"'{name}' is not supported by this server.", param=name)
-    return request
 
 
 def convert(value: object, kind: type[T], where: str) -> T:
