@@ -38,6 +38,7 @@ H200_PROCESSORS = 132
 WAIT = "ACQBULK"
 """Until the kernels ahead have ended; programs of the next one may start after PREEXIT."""
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z]\w*(?:\.\w+)*)")
+LEFT = re.compile(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x([0-9a-f]+)")
 LLAMA = {"hidden": 4096, "intermediate": 14336, "heads": 32, "kv_heads": 8, "head_size": 128}
 
 
@@ -53,6 +54,7 @@ class Compiled:
     shared_bytes: int
     instructions: tuple[str, ...]  # of those that matter
     prelude: tuple[str, ...] | None  # machine code up to the wait for kernels ahead; None: no wait
+    left_under_way: tuple[int, ...]  # matrix instructions, behind each wait for them
 
 
 class NoDevice:
@@ -100,6 +102,7 @@ class Compiler:
             shared_bytes=one.metadata.shared,
             instructions=tuple(word for word in words if word in text),
             prelude=prelude(machine_code(one.asm["cubin"])),
+            left_under_way=left_under_way(one.asm["cubin"]),
         )
 
 
@@ -127,6 +130,10 @@ def machine_code(cubin: bytes) -> list[str]:
 def prelude(instructions: list[str]) -> tuple[str, ...] | None:
     waits = [at for at, name in enumerate(instructions) if name.startswith(WAIT)]
     return tuple(instructions[: waits[0]]) if waits else None
+
+
+def left_under_way(cubin: bytes) -> tuple[int, ...]:
+    return tuple(int(found, 16) for found in LEFT.findall(told_of(cubin, "--dump-sass")))
 
 
 def zeros(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:

@@ -31,7 +31,7 @@ ROWS = {
     Quantization.BF16: (1, 64),
     Quantization.FP8: (1, 128),
     Quantization.INT8: (64,),
-    Quantization.INT8_WEIGHT_ONLY: (64,),
+    Quantization.INT8_WEIGHT_ONLY: (1, 64),
     Quantization.INT4_WEIGHT_ONLY: (1, 64, 128),
 }
 """One row, the most that are few, and more (of bfloat16: the router below). Outputs are few: they
@@ -61,13 +61,14 @@ def products() -> Iterator[str]:
 
 
 def mixtures() -> Iterator[str]:
-    experts, hidden, inner = 64, 1_024, 256
+    experts, hidden, inner = 64, 1_024, 512
     config = replace(
         QWEN3_30B_A3B, experts=experts, hidden_size=hidden, expert_intermediate_size=inner
     )
     for scheme, batches in (
         (Quantization.BF16, (1, 2_048)),
         (Quantization.INT8, (256,)),
+        (Quantization.INT8_WEIGHT_ONLY, (1, 256)),
         (Quantization.INT4_WEIGHT_ONLY, (256,)),
     ):
         mixture = mixture_of_zeros(config, scheme, rows_max=2_048)

@@ -26,6 +26,20 @@ def test_every_product_is_made_of_matrix_instructions(compiled: list[dict[str, A
         assert one["shared_bytes"] <= SHARED_BYTES_OF_PROGRAM, one
 
 
+def test_widened_weights_stay_until_they_are_multiplied(compiled: list[dict[str, Any]]) -> None:
+    """They are in registers, which the compiler gives to others while products still read them; so
+    no product may be under way when the next ones are widened."""
+    widened = [
+        one
+        for one in compiled
+        if "int8-weight-only" in one["case"] and one["kernel"].startswith("_multiply")
+    ]
+    assert len(widened) >= 3
+    for one in widened:
+        assert one["left_under_way"], one
+        assert set(one["left_under_way"]) == {0}, one
+
+
 def test_nothing_spills(compiled: list[dict[str, Any]]) -> None:
     assert [one for one in compiled if one["stack_bytes"]] == []
 

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from baton.engine.cuda.kernels.attention_softmax import as_multiplied, fold_columns, nothing_seen
-from baton.engine.cuda.kernels.launch import begin
+from baton.engine.cuda.kernels.launch import ask_for, let_next_start, wait_for_earlier
 
 # Tokens of a part: fewer are not worth a program. 64 tokens of 128 numbers are 16 KiB of keys.
 PART_TOKENS_MIN = 64
@@ -54,13 +54,20 @@ def attend_few(
 ):
     """Grid (kv_heads, sequences, splits), for sequences of at most `rows_bound` rows. Without
     `split` the result goes to `out` at once."""
-    begin(early)
+    let_next_start(early)
     head, sequence, part = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
+    table = block_tables + sequence * table_width
+    if early:
+        ask_for(query_starts + sequence + tl.arange(0, 2))
+        ask_for(context_lengths + sequence + tl.arange(0, 1))
+        lines = tl.arange(0, 32)
+        ask_for(table + tl.minimum(lines * 32, table_width - 1))
+    wait_for_earlier(early)
     first_row = tl.load(query_starts + sequence)
     rows = tl.load(query_starts + sequence + 1) - first_row
-    if (rows == 0) | (rows > rows_bound):
+    context = tl.load(context_lengths + sequence)  # beside them, not after
+    if (rows == 0) | (rows > rows_bound) | (context == 0):
         return
-    context = tl.load(context_lengths + sequence)
     oldest, tokens = _parts(context, rows, splits, window, block_n)
     first = oldest + part * tokens
     end = tl.minimum(first + tokens, context)
@@ -76,7 +83,6 @@ def attend_few(
     x = as_multiplied(tl.load(q + at, mask=inside, other=0.0), keys.dtype.element_ty)
     positions = tl.minimum(context - rows + member // group, context - 1)
     cache = (keys, values, key_scales, value_scales)
-    table = block_tables + sequence * table_width
     total, highest, weight = fold_columns(
         nothing_seen(block_m, block_d), x, positions, table, cache, head, scale, first, end,
         kv_heads, head_size, block_size, window, block_n, True,
@@ -111,14 +117,15 @@ def combine_parts(
     early: tl.constexpr,
 ):
     """Grid (heads, sequences, rows_bound of the parts): one row and head a program."""
-    begin(early)
+    let_next_start(early)
+    wait_for_earlier(early)
     head, sequence, row = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     rows_bound = tl.num_programs(2)
     first_row = tl.load(query_starts + sequence)
     rows = tl.load(query_starts + sequence + 1) - first_row
-    if (row >= rows) | (rows > rows_bound):
+    context = tl.load(context_lengths + sequence)  # beside them, not after
+    if (row >= rows) | (rows > rows_bound) | (context == 0):
         return
-    context = tl.load(context_lengths + sequence)
     oldest, tokens = _parts(context, rows, splits, window, block_n)
     parts = tl.cdiv(context - oldest, tokens)
     place = ((sequence * rows_bound + row) * heads + head) * splits

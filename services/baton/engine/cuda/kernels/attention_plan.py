@@ -36,17 +36,16 @@ def few_shape(head_size: int, element_bytes: int, cached_bytes: int, group: int)
     """Of the split kernel. `element_bytes`: of queries, `cached_bytes`: of keys; `group`: heads
     that share a key head."""
     block_m = max(PRODUCT_ROWS, 1 << (group - 1).bit_length())
-    block_n = 64 if head_size * element_bytes <= 256 else 32
     # The first two stages are block ids and the product; each two more hold another block of keys
-    # and values. One in flight is enough where four programs share a multiprocessor; those that
-    # unpack 8 bits have more registers, so fewer share it.
-    return TileShape(block_m, block_n, warps=4, stages=5 if cached_bytes == 1 else 3)
+    # and values: with three stages none is on its way while one is multiplied.
+    block_n = 64 if cached_bytes == 1 and head_size * element_bytes <= 256 else 32
+    return TileShape(block_m, block_n, warps=4, stages=5)
 
 
 def tiles_shape(head_size: int, element_bytes: int) -> TileShape:
     """Of the kernel for longer pieces."""
     if head_size * element_bytes <= 256:
-        return TileShape(block_m=128, block_n=64, warps=8, stages=3)
+        return TileShape(block_m=128, block_n=64, warps=8, stages=5)
     return TileShape(block_m=64, block_n=32, warps=4, stages=2)
 
 

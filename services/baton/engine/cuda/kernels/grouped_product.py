@@ -157,7 +157,7 @@ def _multiply_grouped(
         else:
             total = dense_sum(
                 x, x_at, row_there, w, w_ids * input_count, output_there, 0, steps,
-                input_count, block_rows, block_outputs, block_inputs,
+                input_count, block_rows, block_outputs, block_inputs, early,
             ).to(tl.float32)  # fmt: skip
         if weight_scales is not None and not paired:
             total *= tl.load(weight_scales + w_ids, mask=output_there, other=0.0)[:, None]

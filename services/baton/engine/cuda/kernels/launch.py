@@ -56,3 +56,17 @@ def wait_for_earlier(early: tl.constexpr):
     """Until all kernels ahead have ended, and what they wrote can be read."""
     if early:
         gdc_wait()
+
+
+@triton.jit
+def ask_for(addresses):
+    """Have lines of memory on their way into the second cache, before the wait too: it is where
+    writes become one, so a line that is written later is fetched in vain and never wrong."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.b32 $0, 0;",
+        "=r,l",
+        [addresses.to(tl.uint64)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )

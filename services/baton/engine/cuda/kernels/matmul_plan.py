@@ -5,6 +5,7 @@ few rows: there it counts how much is in flight, so few large tiles are split al
 prefill's are bound by arithmetic: large square tiles, never split.
 """
 
+import math
 from dataclasses import dataclass
 
 SKINNY_ROWS_MAX = 64
@@ -23,11 +24,24 @@ TILES_MAX = 1 << 14
 SPLIT_STEPS_MIN = 4
 """Loop steps of a split: the pipeline of loads is that deep, fewer would never fill it."""
 
-SPLIT_COST_STEPS = 1
-"""What filling the pipeline and adding up costs each split, in loop steps."""
-
 TILE_OUTPUTS = 64
 """One warp group's share of Hopper's matrix instruction; weights are its first operand."""
+
+WIDE_ROWS_MIN = 32
+"""Rows from which a tile has the outputs of two warp groups: every tile reads all rows from the
+second cache, at 64 rows and 64 outputs as many bytes as of weights."""
+
+AHEAD_TOTAL = 36 << 20
+"""Bytes asked for ahead by all programs that are there at once: of some 50 MB that the second cache
+holds, and more than memory gives in the few microseconds that are waited."""
+
+AHEAD_MOST = 4_096
+
+PROGRAMS_PER_PROCESSOR = 2
+"""Of few rows, resident at once, by the shared memory they take."""
+
+BUSY = 0.95
+"""Of the multiprocessors have a program, and there is no call for more splits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,7 @@ class MatmulPlan:
     splits: int  # programs that share a tile, each with a stretch of the inputs
     warps: int
     stages: int  # loop steps whose loads are under way
+    ahead_bytes: int = 0  # of each output's weights, asked for before rows are there
 
 
 def plan_matmul(
@@ -52,28 +67,25 @@ def plan_matmul(
     if rows > SKINNY_ROWS_MAX:
         return MatmulPlan(128, 128, 1024 // max(weight_bits, 8), 1, warps=8, stages=3)
     block_rows = max(16, _power_of_two(rows))
-    # with many rows, levels widened in registers leave no room for a longer step
-    longest = 128 if block_rows == SKINNY_ROWS_MAX else 256
-    block_inputs = min(2048 // max(weight_bits, 8), longest)
+    groups = 2 if block_rows >= WIDE_ROWS_MIN else 1
+    block_inputs = 2048 // max(weight_bits, 8) // groups
+    block_outputs = groups * TILE_OUTPUTS
     steps = -(-inputs // block_inputs)
-    tiles = -(-outputs // TILE_OUTPUTS)  # one tile holds all rows
+    tiles = -(-outputs // block_outputs)  # one tile holds all rows
     splits = _splits(tiles, steps, block_rows * outputs, processors)
-    # of 16 bits and many rows, four steps would keep a second program off the multiprocessor
-    stages = 3 if weight_bits > 8 and block_rows == SKINNY_ROWS_MAX else 4
-    return MatmulPlan(block_rows, TILE_OUTPUTS, block_inputs, splits, warps=4, stages=stages)
+    there = min(tiles * splits, PROGRAMS_PER_PROCESSOR * processors)
+    ahead = min(AHEAD_MOST, _power_of_two(AHEAD_TOTAL // (there * block_outputs) // 2 + 1))
+    return MatmulPlan(
+        block_rows, block_outputs, block_inputs, splits, 4 * groups, stages=4, ahead_bytes=ahead
+    )
 
 
 def _splits(tiles: int, steps: int, sums: int, processors: int) -> int:
-    """The count under which the busiest multiprocessor has least to do."""
+    """The fewest that give nearly every multiprocessor a program: one has enough in flight."""
     most = min(SPLITS_MAX, steps // SPLIT_STEPS_MIN, PARTIALS_MAX // sums)
     if tiles > TILES_MAX or most < 2:
         return 1
-
-    def cost(splits: int) -> int:
-        extra = SPLIT_COST_STEPS if splits > 1 else 0
-        return -(-tiles * splits // processors) * (-(-steps // splits) + extra)
-
-    return min(range(1, most + 1), key=lambda splits: (cost(splits), splits))
+    return min(most, math.ceil(BUSY * processors / tiles))
 
 
 def _power_of_two(count: int) -> int:

@@ -69,6 +69,7 @@ def multiply(
         block_rows=plan.block_rows,
         block_outputs=plan.block_outputs,
         block_inputs=plan.block_inputs,
+        ahead_bytes=plan.ahead_bytes,
         num_warps=plan.warps,
         num_stages=plan.stages,
     )
@@ -96,6 +97,7 @@ def _multiply(
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
     block_inputs: tl.constexpr,
+    ahead_bytes: tl.constexpr,
     early: tl.constexpr,
 ):
     let_next_start(early)
@@ -111,7 +113,7 @@ def _multiply(
     w_ids = output_ids.to(tl.int64)
     if early and skinny:
         kept = tl.minimum(w_ids, output_count - 1)
-        fetch_ahead(w, kept, first, share, input_count, paired, block_inputs)
+        fetch_ahead(w, kept, first, share, input_count, paired, block_inputs, ahead_bytes)
     wait_for_earlier(early)
     if paired:
         total = paired_sum(
@@ -121,7 +123,7 @@ def _multiply(
     else:
         total = dense_sum(
             x, x_at, row_there, w, w_ids * input_count, output_there, first, last,
-            input_count, block_rows, block_outputs, block_inputs,
+            input_count, block_rows, block_outputs, block_inputs, early,
         ).to(tl.float32)  # fmt: skip
     there = output_there[:, None] & row_there[None, :]
     finished = True

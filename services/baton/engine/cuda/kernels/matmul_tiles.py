@@ -17,11 +17,6 @@ GROUP = tl.constexpr(32)
 LINE_BYTES = tl.constexpr(128)
 """What the second cache fetches at once."""
 
-AHEAD_BYTES = tl.constexpr(2_048)
-"""Of each output's weights, asked for before rows are there: with two programs on each of an H200's
-132 multiprocessors 34 MB, of 50 that the cache holds, and more than memory gives in the few
-microseconds that are waited."""
-
 FP8_TERMS = tl.constexpr(128)
 """Products of 8-bit floats that Hopper adds up by itself, in some 14 bits, before they
 join a float32 sum. No loop step of theirs is shorter."""
@@ -36,6 +31,7 @@ def fetch_ahead(
     input_count: tl.constexpr,
     paired: tl.constexpr,
     block_inputs: tl.constexpr,
+    ahead_bytes: tl.constexpr,  # of each output's weights
 ):
     """Have the beginning of a tile's weights on their way from memory: of `steps` loop steps, the
     first of them `first`. Weights are the one operand that no kernel writes."""
@@ -44,7 +40,7 @@ def fetch_ahead(
     pitch: tl.constexpr = row_pairs * GROUP if paired else input_count
     step: tl.constexpr = block_inputs // PAIRED_CHANNELS * GROUP if paired else block_inputs
     line: tl.constexpr = LINE_BYTES // item
-    lines = tl.arange(0, AHEAD_BYTES // LINE_BYTES) * line
+    lines = tl.arange(0, ahead_bytes // LINE_BYTES) * line
     # an address twice is one fetch, one behind the end would be none of ours
     lines = tl.minimum(first * step + tl.minimum(lines, steps * step - 1), pitch - 1)
     addresses = w + w_ids[:, None] * pitch + lines[None, :]
@@ -72,6 +68,7 @@ def dense_sum(
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
     block_inputs: tl.constexpr,
+    early: tl.constexpr,
 ):
     """Steps first..last -> [block_outputs, block_rows]: int32 of two int8 operands, else float32.
     Weights of another type than the rows become the rows' type, which holds their levels exactly.
@@ -99,7 +96,18 @@ def dense_sum(
             max_num_imprecise_acc=FP8_TERMS,
             out_dtype=total.dtype,
         )
+        if early and weights.dtype != rows.dtype:
+            total = _waited_for(total)
     return total
+
+
+@triton.jit
+def _waited_for(total):
+    """The same, once the matrix unit is done: ptxas before CUDA 13.3 gives the registers of widened
+    weights to others while products under way still read them."""
+    return tl.inline_asm_elementwise(
+        "mov.b32 $0, $1;", "=r,r", [total], dtype=tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit

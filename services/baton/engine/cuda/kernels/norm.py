@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from baton.engine.cuda.kernels.launch import begin, launch
+from baton.engine.cuda.kernels.launch import ask_for, launch, let_next_start, wait_for_earlier
 from baton.engine.cuda.kernels.rounding import (
     in_units,
     is_quantized,
@@ -65,19 +65,25 @@ def _add_rms_norm(
     early: tl.constexpr,
 ):
     """One row a program."""
-    begin(early)
+    let_next_start(early)
+    if early:
+        line: tl.constexpr = 1024 // weight.dtype.element_ty.primitive_bitwidth  # 128 bytes
+        ask_for(weight + tl.minimum(tl.arange(0, block // line) * line, hidden - 1))
+    wait_for_earlier(early)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
     inside = columns < hidden
     at = row * hidden + columns
     x = tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+    # beside the rows, not after their sum: it comes from memory
+    factors = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
     if delta is not None:
         x += tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)
         kept = x.to(residual.dtype.element_ty)
         tl.store(residual + at, kept, mask=inside)
         x = kept.to(tl.float32)  # what later layers will read
     x *= tl.rsqrt(tl.sum(x * x, 0) / hidden + eps)
-    x *= tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    x *= factors
     if out_scale is not None:
         largest = largest_of(x, 0)
         tl.store(out_scale + row, worth_of(largest, out.dtype.element_ty))
