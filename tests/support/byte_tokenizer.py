@@ -41,10 +41,11 @@ class LineTemplate:
         messages: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
         variables: Mapping[str, object] | None = None,
     ) -> str:
         lines = [f"{message['role']}: {message['content']}\n" for message in messages]
-        return "".join(lines) + "assistant: "
+        return "".join(lines) + "assistant: " * add_generation_prompt
 
 
 def byte_model(*, context_length: int = 200) -> TextModel:

@@ -35,10 +35,12 @@ class ChatRenderer(Protocol):
         messages: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
         variables: Mapping[str, object] | None = None,
     ) -> str:
-        """The prompt of a conversation, up to where the assistant speaks next. `tools`: as OpenAI
-        describes them; `variables`: the request's own for the template. Raises InvalidRequest."""
+        """The prompt of a conversation, up to where the assistant speaks next, or without
+        `add_generation_prompt` to its end. `tools`: as OpenAI describes them; `variables`: the
+        request's own for the template. Raises InvalidRequest."""
 
 
 @dataclass(frozen=True, slots=True)

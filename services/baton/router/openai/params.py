@@ -9,6 +9,7 @@ from hashlib import blake2b
 from baton.common.errors import InvalidRequest, PromptTooLong
 from baton.engine.params import SamplingParams
 from baton.router.detokenize import TextOptions
+from baton.router.openai.prompts import Ending
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, Generation
 
 CHOICES_MAX = 128  # OpenAI's limit for n
@@ -40,6 +41,15 @@ def include_usage(request: Generation) -> bool:
         message = "'stream_options' is only allowed when 'stream' is true."
         raise InvalidRequest(message, param="stream_options")
     return bool(request.stream_options.include_usage)
+
+
+def chat_ending(request: ChatRequest) -> Ending:
+    if request.continue_final_message:
+        if request.add_generation_prompt:
+            message = "'continue_final_message' and 'add_generation_prompt' exclude each other."
+            raise InvalidRequest(message, param="continue_final_message")
+        return Ending.GOES_ON
+    return Ending.NOWHERE if request.add_generation_prompt is False else Ending.ASSISTANT_SPEAKS
 
 
 def priority(request: Generation) -> int:

@@ -12,7 +12,7 @@ from baton.engine.params import SamplingParams
 from baton.model.grammar_text import thoughtful_grammar
 from baton.router.detokenize import TextOptions
 from baton.router.openai import params
-from baton.router.openai.prompts import Prompt, chat_prompt, completion_prompts
+from baton.router.openai.prompts import Ending, Prompt, chat_prompt, completion_prompts
 from baton.router.openai.schemas import ChatRequest, CompletionRequest
 from baton.router.openai.structured import Form, asked_form, naming, require_followable
 from baton.router.openai.thoughts import MARKS, Thinking, opening_of, thinking_of
@@ -64,7 +64,7 @@ async def plan_chat(
     text = params.text_options(request)
     usage = params.include_usage(request)
     salt = params.cache_salt(request)
-    priority = params.priority(request)
+    priority, ending = params.priority(request), params.chat_ending(request)
     seed = params.given_seed(request)
     form, use, syntax = asked_form(request), tool_use(request), syntax_of(model.chat.source)
     calling = None if use is None else Calling(syntax, use)
@@ -78,9 +78,13 @@ async def plan_chat(
         model,
         functions=() if use is None else use.functions,
         syntax=syntax,
+        ending=ending,
         context_length_max=context_length_max,
     )
-    thinking = thinking_of(model, prompt.text or "", told=request.include_reasoning is not False)
+    thinking = None
+    if ending is Ending.ASSISTANT_SPEAKS:
+        told = request.include_reasoning is not False
+        thinking = thinking_of(model, prompt.text or "", told=told)
     if grammar is not None and thinking is not None:
         grammar = thoughtful_grammar(grammar, *MARKS, begun=thinking.begun)
     max_tokens = params.chat_max_tokens(

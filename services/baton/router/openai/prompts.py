@@ -5,9 +5,10 @@ Knows the model's text side only: no sampling, no workers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from baton.common.errors import BatonError, InvalidRequest
-from baton.router.openai.conversation import conversation
+from baton.router.openai.conversation import TemplateMessage, conversation
 from baton.router.openai.schemas import Message
 from baton.router.openai.tools.syntax import Syntax
 from baton.router.openai.tools.use import Function
@@ -16,6 +17,14 @@ from baton.router.text import TextModel
 
 PROMPTS_MAX = 1_024
 """Prompts in one completions request; evaluation harnesses send some dozens."""
+
+
+class Ending(Enum):
+    """Where the prompt of a chat stops."""
+
+    ASSISTANT_SPEAKS = auto()  # behind what the template writes before an answer
+    NOWHERE = auto()  # behind the last message
+    GOES_ON = auto()  # within the last message, which the answer goes on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +40,41 @@ async def chat_prompt(
     *,
     functions: Sequence[Function],
     syntax: Syntax,
+    ending: Ending = Ending.ASSISTANT_SPEAKS,
     context_length_max: int,
 ) -> Prompt:
-    """The conversation in the model's own template, up to where the assistant speaks. `variables`
-    are the request's own for the template; `functions` those that the model is told of."""
+    """The conversation in the model's own template. `variables` are the request's own for the
+    template; `functions` those that the model is told of."""
     told = conversation(messages)
+    speaks = ending is Ending.ASSISTANT_SPEAKS
     if syntax.in_template:
         tools = [function.definition for function in functions] or None
-        text = model.chat.render(told, tools=tools, variables=variables)
+        text = model.chat.render(
+            told, tools=tools, variables=variables, add_generation_prompt=speaks
+        )
     else:
-        text = model.chat.render(in_words(told, functions), variables=variables)
+        spoken = in_words(told, functions)
+        text = model.chat.render(spoken, variables=variables, add_generation_prompt=speaks)
+    if ending is Ending.GOES_ON:
+        text = _up_to_last_message(text, told[-1])
     token_ids = await _tokenized(
         text, model, context_length_max, special_texts=True, param="messages"
     )
     return Prompt(_not_empty(token_ids, "messages"), text)
+
+
+def _up_to_last_message(text: str, last: TemplateMessage) -> str:
+    """Without what the template writes behind it. Raises InvalidRequest."""
+    said: str = last["content"]
+    if last["role"] != "assistant" or "tool_calls" in last or not said.strip():
+        message = "Only a message in which the assistant says something can be continued."
+        raise InvalidRequest(message, param="continue_final_message")
+    start = text.rfind(said.strip())
+    if start < 0:
+        message = "This model's chat template does not show the last message as it is."
+        raise InvalidRequest(message, param="continue_final_message")
+    shown = said.lstrip() if text.startswith(said.lstrip(), start) else said.strip()
+    return text[: start + len(shown)]
 
 
 async def completion_prompts(

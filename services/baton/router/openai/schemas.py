@@ -5,6 +5,7 @@ fields that would change the answer and that Baton does not honour are refused, 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -149,6 +150,13 @@ class Generation(msgspec.Struct, kw_only=True):
     """What _NEUTRAL is, for the fields that this endpoint alone does not honour."""
 
 
+CHATS_ALONE: Mapping[str, tuple[object, ...]] = {
+    "continue_final_message": (False,),
+    "add_generation_prompt": (True,),
+}
+"""Of Generation's, but honoured by chat."""
+
+
 class ChatRequest(Generation, kw_only=True):
     messages: list[Message]
     max_completion_tokens: int | None = None
@@ -157,6 +165,8 @@ class ChatRequest(Generation, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     include_reasoning: bool | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -171,6 +181,7 @@ class CompletionRequest(Generation, kw_only=True):
     tool_choice: Any = None
 
     own_neutral: ClassVar[dict[str, tuple[object, ...]]] = {
+        **CHATS_ALONE,
         "tools": ([],),
         "tool_choice": ("none", "auto"),
     }
@@ -194,8 +205,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "prompt_logprobs": (),
     "prompt_embeds": (),
     "truncate_prompt_tokens": (),
-    "continue_final_message": (False,),
-    "add_generation_prompt": (True,),
 }
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")

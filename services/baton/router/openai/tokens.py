@@ -26,6 +26,8 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
     messages: list[Message] | None = None
     tools: list[Tool] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
@@ -86,6 +88,8 @@ async def _token_ids(asked: TokenizeRequest, model: TextModel, limit: int) -> tu
         messages=asked.messages or [],
         tools=asked.tools,
         chat_template_kwargs=asked.chat_template_kwargs,
+        continue_final_message=asked.continue_final_message,
+        add_generation_prompt=asked.add_generation_prompt,
     )
     use = tool_use(chat)
     prompt = await chat_prompt(
@@ -94,6 +98,7 @@ async def _token_ids(asked: TokenizeRequest, model: TextModel, limit: int) -> tu
         model,
         functions=() if use is None else use.functions,
         syntax=syntax_of(model.chat.source),
+        ending=params.chat_ending(chat),
         context_length_max=limit,
     )
     return prompt.token_ids

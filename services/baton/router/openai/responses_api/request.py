@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from baton.router.openai.schemas import Generation
+from baton.router.openai.schemas import CHATS_ALONE, Generation
 
 LOGPROBS = "message.output_text.logprobs"
 """What `include` names for logprobs. All else it may name, no answer here has."""
@@ -75,6 +75,7 @@ class ResponsesRequest(Generation, kw_only=True):
     truncation: Any = None
 
     own_neutral: ClassVar[dict[str, tuple[object, ...]]] = {
+        **CHATS_ALONE,
         "background": (False,),
         "conversation": (),
         "moderation": (),
