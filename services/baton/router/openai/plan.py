@@ -18,7 +18,7 @@ from baton.router.openai.structured import Form, asked_form, naming, require_fol
 from baton.router.openai.thoughts import MARKS, Thinking, opening_of, thinking_of
 from baton.router.openai.tools.grammar import JsonText, tool_grammar
 from baton.router.openai.tools.syntax import Calling, syntax_of
-from baton.router.openai.tools.use import tool_use
+from baton.router.openai.tools.use import ToolUse, tool_use
 from baton.router.text import TextModel
 
 CHOICES_TOTAL_MAX = 1_024
@@ -64,27 +64,15 @@ async def plan_chat(
     text = params.text_options(request)
     usage = params.include_usage(request)
     salt = params.cache_salt(request)
-    priority, ending = params.priority(request), params.chat_ending(request)
+    priority = params.priority(request)
     seed = params.given_seed(request)
-    form, use, syntax = asked_form(request), tool_use(request), syntax_of(model.chat.source)
-    calling = None if use is None else Calling(syntax, use)
-    opening = opening_of(model.chat.source)
+    form, use, template = asked_form(request), tool_use(request), model.chat.source
+    calling = None if use is None else Calling(syntax_of(template), use)
     grammar = await (
-        _grammar(form) if calling is None else _calling_grammar(calling, form, opening)
+        _grammar(form) if calling is None else _calling_grammar(calling, form, opening_of(template))
     )
-    prompt = await chat_prompt(
-        request.messages,
-        params.template_variables(request),
-        model,
-        functions=() if use is None else use.functions,
-        syntax=syntax,
-        ending=ending,
-        context_length_max=context_length_max,
-    )
-    thinking = None
-    if ending is Ending.ASSISTANT_SPEAKS:
-        told = request.include_reasoning is not False
-        thinking = thinking_of(model, prompt.text or "", told=told)
+    prompt = await asked_prompt(request, use, model, context_length_max=context_length_max)
+    thinking = _thinking(request, model, prompt)
     if grammar is not None and thinking is not None:
         grammar = thoughtful_grammar(grammar, *MARKS, begun=thinking.begun)
     max_tokens = params.chat_max_tokens(
@@ -121,6 +109,28 @@ async def plan_chat(
         calling=calling,
         thinking=thinking,
     )
+
+
+async def asked_prompt(
+    request: ChatRequest, use: ToolUse | None, model: TextModel, *, context_length_max: int
+) -> Prompt:
+    """What the model is told, of tools too. Raises InvalidRequest."""
+    return await chat_prompt(
+        request.messages,
+        params.template_variables(request),
+        model,
+        functions=() if use is None else use.functions,
+        syntax=syntax_of(model.chat.source),
+        ending=params.chat_ending(request),
+        context_length_max=context_length_max,
+    )
+
+
+def _thinking(request: ChatRequest, model: TextModel, prompt: Prompt) -> Thinking | None:
+    if params.chat_ending(request) is not Ending.ASSISTANT_SPEAKS:
+        return None
+    told = request.include_reasoning is not False
+    return thinking_of(model, prompt.text or "", told=told)
 
 
 async def plan_completion(

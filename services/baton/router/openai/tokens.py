@@ -9,11 +9,9 @@ from typing import Any
 import msgspec
 
 from baton.common.errors import InvalidRequest
-from baton.router.openai import params
-from baton.router.openai.prompts import chat_prompt
+from baton.router.openai.plan import asked_prompt
 from baton.router.openai.schemas import ChatRequest, Message, Tool, decode_body
 from baton.router.openai.service import Completions
-from baton.router.openai.tools.syntax import syntax_of
 from baton.router.openai.tools.use import tool_use
 from baton.router.text import TextModel
 
@@ -91,14 +89,4 @@ async def _token_ids(asked: TokenizeRequest, model: TextModel, limit: int) -> tu
         continue_final_message=asked.continue_final_message,
         add_generation_prompt=asked.add_generation_prompt,
     )
-    use = tool_use(chat)
-    prompt = await chat_prompt(
-        chat.messages,
-        params.template_variables(chat),
-        model,
-        functions=() if use is None else use.functions,
-        syntax=syntax_of(model.chat.source),
-        ending=params.chat_ending(chat),
-        context_length_max=limit,
-    )
-    return prompt.token_ids
+    return (await asked_prompt(chat, tool_use(chat), model, context_length_max=limit)).token_ids
