@@ -69,11 +69,18 @@ test-browser: setup ## The chat page in a real Chromium, which is installed wher
 	@$(BIN)/pytest -q tests/browser $(ARGS)
 
 # For a GPU machine that has torch, Triton and Python 3.12 but no registry: the router's packages, but
-# those that stand beside torch and are large, or serve in a cluster only. Of baton itself it gets the
-# version alone: the code is found by PYTHONPATH.
+# those that stand beside torch and are large, or serve in a cluster or while tracing is on only. Of
+# baton itself it gets the version alone: the code is found by PYTHONPATH. Versions and entry points
+# (*.dist-info) stay: pytest finds its plugins by them, and libraries each other. Of OpenTelemetry
+# FastAPI needs the API, whether tracing is on or not.
 GPU_PACKAGES := .gpu-packages
 GPU_LEFT_OUT := numpy pip hf-xet uvloop tokenizers huggingface-hub pygments pyyaml tzdata kubernetes aiohttp aiohttp-retry \
-    aiohappyeyeballs aiosignal charset-normalizer frozenlist fsspec multidict propcache yarl
+    aiohappyeyeballs aiosignal charset-normalizer frozenlist fsspec multidict propcache yarl durationpy oauthlib \
+    python-dateutil requests-oauthlib websocket-client googleapis-common-protos opentelemetry-sdk \
+    opentelemetry-proto opentelemetry-semantic-conventions opentelemetry-exporter-http-transport \
+    opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-http
+# What may travel there is 64 MiB; two of them are left to what a checkout has beside its tracked files.
+GPU_TAR_MIB_MAX := 62
 
 $(GPU_PACKAGES)/.done: $(UV) requirements/router.txt requirements/dev.txt Makefile
 	@rm -rf $(GPU_PACKAGES)
@@ -81,18 +88,23 @@ $(GPU_PACKAGES)/.done: $(UV) requirements/router.txt requirements/dev.txt Makefi
 	    --python-version 3.12 --python-platform x86_64-manylinux_2_31 \
 	    --excludes <(printf '%s\n' $(GPU_LEFT_OUT)) \
 	    --constraints requirements/dev.txt --requirements requirements/router.txt pytest-asyncio --editable .
+	@find $(GPU_PACKAGES) \( -name '*.pyi' -o -path '*.dist-info/licenses/*' -o -path '*/tests/*' \) -type f -delete
 	@touch $@
 
 .PHONY: gpu-packages
 gpu-packages: $(GPU_PACKAGES)/.done ## A folder of what router and bench need on a GPU machine without a registry
-	@du -sh $(GPU_PACKAGES)
+	@bytes=$$(git ls-files -z | tar --null --files-from=- \
+	    --ignore-failed-read --create $(GPU_PACKAGES) | wc -c); \
+	echo "$(GPU_PACKAGES) and the tracked files: $$((bytes >> 20)) MiB as a tar, of $(GPU_TAR_MIB_MAX) at most"; \
+	test "$$bytes" -le $$(($(GPU_TAR_MIB_MAX) << 20)) || { \
+	    echo "they are too large to travel: leave more out (GPU_LEFT_OUT in the Makefile)" >&2; exit 1; }
 
 .PHONY: test-gpu
 test-gpu: setup ## On a CUDA device: parity with transformers, prefill and decode workers on one GPU
 	@$(BIN)/pytest -q tests/gpu $(ARGS)
 
 .PHONY: gpu
-gpu: setup ## On a CUDA device: test-gpu, then quality on the device, then bench-gpu
+gpu: setup ## On a CUDA device: parity, bench-gpu, two workers, quality on the device
 	@$(BIN)/python -m baton_loadtest.gpu_all $(ARGS)
 
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster.harness

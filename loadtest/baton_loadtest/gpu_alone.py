@@ -1,10 +1,10 @@
 """The engine alone on this machine's GPU: what it decodes and prefills, and what its memory allows.
 
-Imports the device's code, so it is for commands that have found a device. Knows figures, not where
-they go.
+Imports the device's code, so it is for commands that have found a device. Each figure is told as
+soon as it is known. Knows figures, not where they go.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from baton.common.clock import SystemClock
 from baton.engine.cuda.build import RunnerSpec
@@ -25,13 +25,18 @@ STEP_TOKENS = 8_192
 """Of a step: the longest prompt measured is one."""
 
 
-def measure_alone(
-    spec: GpuBenchSpec, listener: Callable[[str], None]
-) -> tuple[DeviceRates, list[GpuFigure]]:
-    """Nobody refers to the device's memory once this has returned."""
+def device_rates() -> DeviceRates:
     device = CudaDevice()
     rates = measure_rates(device.torch_device)
     device.release_cached()
+    return rates
+
+
+def measure_alone(
+    spec: GpuBenchSpec, rates: DeviceRates, listener: Callable[[str], None]
+) -> Iterator[GpuFigure]:
+    """Nobody refers to the device's memory once this has ended."""
+    device = CudaDevice()
     runner_spec = RunnerSpec(
         quantization=spec.quantization,
         kv_dtype=spec.kv_dtype,
@@ -48,13 +53,13 @@ def measure_alone(
     weights = DeviceRandomWeights(spec.config, 0, device.torch_device)
     engine = gpu_engine(weights, spec.config, runner_spec, device, progress)
     bench = EngineBench(engine, spec.config.vocab_size, SystemClock())
-    return rates, [*_decode_figures(bench, spec, rates), *_prefill_figures(bench, spec, rates)]
+    yield from alone_figures(bench, spec, rates)
 
 
 def measure_kernels(
     spec: GpuBenchSpec, rates: DeviceRates, listener: Callable[[str], None]
-) -> list[KernelFigure]:
-    """Kind by kind, of weights drawn anew. Nobody refers to them once this has returned."""
+) -> Iterator[KernelFigure]:
+    """Kind by kind, of weights drawn anew. Nobody refers to them once this has ended."""
     device, config = CudaDevice(), spec.config
     listener("kernels: weights")
     weights = load_weights(
@@ -70,12 +75,10 @@ def measure_kernels(
         *(Step.decode(n, spec.context_tokens) for n in spec.requests),
         *(Step.prefill(tokens) for tokens in spec.prompts),
     ]
-    found: list[KernelFigure] = []
     for step in steps:
         listener(f"kernels: {step.work}")
         work = KernelWork(config, spec.quantization, spec.kv_dtype, step, rates)
-        found += KernelBench(model, step, device, _graph_timer(device)).figures(work)
-    return found
+        yield from KernelBench(model, step, device, _graph_timer(device)).figures(work)
 
 
 def _graph_timer(device: CudaDevice) -> Timer:
@@ -89,9 +92,11 @@ def _graph_timer(device: CudaDevice) -> Timer:
     return seconds
 
 
-def _decode_figures(bench: EngineBench, spec: GpuBenchSpec, rates: DeviceRates) -> list[GpuFigure]:
-    def roofline(requests: int) -> float:
-        return decode_tokens_per_s(
+def alone_figures(
+    bench: EngineBench, spec: GpuBenchSpec, rates: DeviceRates
+) -> Iterator[GpuFigure]:
+    for requests in spec.requests:
+        roofline = decode_tokens_per_s(
             spec.config,
             spec.quantization,
             spec.kv_dtype,
@@ -99,20 +104,9 @@ def _decode_figures(bench: EngineBench, spec: GpuBenchSpec, rates: DeviceRates) 
             requests=requests,
             context_tokens=spec.context_tokens,
         )
-
-    return [
-        GpuFigure(decode_work(n), n, bench.decode_tokens_per_s(n, spec.context_tokens), roofline(n))
-        for n in spec.requests
-    ]
-
-
-def _prefill_figures(bench: EngineBench, spec: GpuBenchSpec, rates: DeviceRates) -> list[GpuFigure]:
-    return [
-        GpuFigure(
-            prefill_work(tokens),
-            tokens,
-            bench.prefill_tokens_per_s(tokens),
-            prefill_tokens_per_s(spec.config, rates, tokens),
-        )
-        for tokens in spec.prompts
-    ]
+        found = bench.decode_tokens_per_s(requests, spec.context_tokens)
+        yield GpuFigure(decode_work(requests), requests, found, roofline)
+    for tokens in spec.prompts:
+        roofline = prefill_tokens_per_s(spec.config, rates, tokens)
+        found = bench.prefill_tokens_per_s(tokens)
+        yield GpuFigure(prefill_work(tokens), tokens, found, roofline)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from baton.common.clock import Clock
+from baton.common.errors import EngineFailure
 from baton.engine.engine import Engine
 from baton.engine.messages import Submit, Tokens
 from baton.engine.params import SamplingParams
@@ -64,9 +65,13 @@ class EngineBench:
         self._engine.apply(Submit(str(self._requests), tuple(prompt), params))
 
     def _stepped(self) -> Iterator[list[Tokens]]:
-        """The tokens of each step, while there is work."""
+        """The tokens of each step, while there is work. Raises EngineFailure."""
         while self._engine.has_work():
-            yield [event for event in self._engine.step().events if isinstance(event, Tokens)]
+            found = [event for event in self._engine.step().events if isinstance(event, Tokens)]
+            for event in found:
+                if event.error is not None:  # a request that failed was fast, and is no figure
+                    raise EngineFailure(f"request {event.request_id}: {event.error}")
+            yield found
 
     def _drain(self) -> None:
         for _ in self._stepped():

@@ -8,8 +8,9 @@ the other commands, so it also runs as `python -m baton_loadtest.gpu_command`.
 import asyncio
 import gc
 import sys
+import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,17 +22,12 @@ from baton.engine.devices import DeviceChoice
 from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from rich.console import Console
-from rich.table import Table
 
 from baton_loadtest.gpu_end_to_end import measure_end_to_end
-from baton_loadtest.gpu_report import (
-    GpuReport,
-    end_to_end_table,
-    gpu_json,
-    gpu_table,
-    kernels_table,
-)
+from baton_loadtest.gpu_report import GpuReport, GpuTable, read_gpu_json
+from baton_loadtest.gpu_result import GpuResult, of_one_case
 from baton_loadtest.gpu_spec import CONTEXT_TOKENS, PROMPTS, REQUESTS, GpuBenchSpec, ShapeName
+from baton_loadtest.gpu_tables import Fill, fill_each
 from baton_loadtest.machine import checkout_commit, device_line
 
 RESULTS_DIR = Path("loadtest/results/local")
@@ -54,6 +50,12 @@ def run_gpu(
     commit: Annotated[
         str | None, typer.Option(help="Of this code, where there is no repository to ask.")
     ] = None,
+    skip: Annotated[
+        list[GpuTable] | None, typer.Option(help="A table to leave out; may be given again.")
+    ] = None,
+    onto: Annotated[
+        Path | None, typer.Option(help="A result of this case to go on with, or to begin.")
+    ] = None,
     results_dir: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS_DIR,
 ) -> None:
     """Measure decode at 1, 8 and 64 requests and prefill at 2k and 8k tokens."""
@@ -61,9 +63,6 @@ def run_gpu(
     # only now: a machine without a GPU need not have Triton
     from baton.engine.cuda.shapes import SHAPES
 
-    from baton_loadtest.gpu_alone import measure_alone, measure_kernels
-
-    console = Console()
     spec = GpuBenchSpec(
         config=SHAPES[shape.value],
         quantization=quantization,
@@ -73,39 +72,70 @@ def run_gpu(
         context_tokens=context,
         prompts=PROMPTS,
     )
-    rates, figures = measure_alone(spec, console.print)
-    report = GpuReport(
+    path = onto or results_dir / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    result = _begun(path, spec, shape, commit or checkout_commit())
+    console = Console()
+    fills = _fills(spec, result, console)
+    asked = {table: fill for table, fill in fills.items() if table not in (skip or ())}
+    whole = fill_each(asked, result, console, _leave_device)
+    print(f"written to {path}", flush=True)
+    if not whole:
+        raise BatonError("not every table is whole: see above")
+
+
+def _begun(path: Path, spec: GpuBenchSpec, shape: ShapeName, commit: str) -> GpuResult:
+    """With the device's rates, which all else is held against. Raises ConfigError where `path`
+    has a result of something else."""
+    from baton_loadtest.gpu_alone import device_rates
+
+    kept = read_gpu_json(path.read_text()) if path.exists() else None
+    asked = GpuReport(
         machine=device_line(),
-        commit=commit or checkout_commit(),
+        commit=commit,
         shape=shape.value,
-        quantization=quantization.value,
+        quantization=spec.quantization.value,
         kv_dtype=spec.kv_dtype,
-        context_tokens=context,
-        rates=rates,
-        figures=figures,
+        context_tokens=spec.context_tokens,
+        rates=kept.rates if kept else device_rates(),
     )
-    path = results_dir / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    return GpuResult(of_one_case(kept, asked) if kept else asked, path)
 
-    def tell(table: Table) -> None:
-        console.print(table)
-        save_gpu(report, path)  # what is measured is kept, whatever comes of the rest
-        _leave_device()
 
-    tell(gpu_table(report))
-    report = replace(report, kernels=measure_kernels(spec, rates, console.print))
-    tell(kernels_table(report))
-    found = asyncio.run(
-        measure_end_to_end(
+def _fills(spec: GpuBenchSpec, result: GpuResult, console: Console) -> dict[GpuTable, Fill]:
+    """Each tells and keeps every figure as it comes."""
+    from baton_loadtest.gpu_alone import measure_alone, measure_kernels
+
+    rates = result.report.rates
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)  # brackets of an error are no markup
+
+    def alone() -> None:
+        for figure in measure_alone(spec, rates, say):
+            result.add_figure(figure)
+            say(f"{figure.work}: {figure.tokens_per_s:,.0f} tok/s, {figure.of_roofline:.0%}")
+
+    def kernels() -> None:
+        for kernel in measure_kernels(spec, rates, say):
+            result.add_kernel(kernel)
+            say(f"{kernel.work}: {kernel.kernel}: {kernel.seconds * 1e3:.3f} ms")
+
+    def end_to_end() -> None:
+        measured = measure_end_to_end(
             spec,
             device=DeviceChoice.CUDA,
-            log=path.with_suffix(".log"),
+            log=result.path.with_suffix(".log"),
             clock=SystemClock(),
-            listener=console.print,
+            listener=say,
+            found=result.put_end_to_end,
         )
-    )
-    report = replace(report, end_to_end=found)
-    tell(end_to_end_table(report, found))
-    console.print(f"written to {path}")
+        asyncio.run(measured)
+
+    return {
+        GpuTable.ALONE: alone,
+        GpuTable.KERNELS: kernels,
+        GpuTable.END_TO_END: end_to_end,
+    }
 
 
 def require_device() -> None:
@@ -118,24 +148,24 @@ def require_device() -> None:
         raise ConfigError(["there is no CUDA device to measure on this machine"])
 
 
-def save_gpu(report: GpuReport, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(gpu_json(report))
-
-
 def _leave_device() -> None:
-    """Give the memory of the engine alone to the workers that come."""
+    """Give the memory of one table to the next, and to the workers that come."""
     import torch
 
     gc.collect()
-    torch.cuda.empty_cache()
+    with suppress(RuntimeError):  # after some errors a device answers this process no more
+        torch.cuda.empty_cache()
 
 
 def run_program(command: Callable[..., None]) -> None:
     """A command as a program of its own."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
     try:
-        typer.run(command)
+        app()
     except BatonError as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error)  # our own line does not say what broke
         print(f"baton-loadtest: {error.message}", file=sys.stderr)
         sys.exit(1)
 

@@ -6,8 +6,9 @@ decode holds their KV: all begin together, at the context of the engine alone, a
 shares the device here, does not slow what is measured. Knows requests and times; knows no engine.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -49,8 +50,23 @@ class Load(Protocol):
     ) -> tuple[Observation, ...]: ...
 
 
+class Watched(Protocol):
+    """A stack, as far as it is watched."""
+
+    @property
+    def ended(self) -> str | None: ...
+
+    async def while_up(self, work: Coroutine[None, None, None]) -> None: ...
+
+
 Listener = Callable[[str], None]
 """Hears what is being done; the terminal."""
+
+Found = Callable[[EndToEndFound], None]
+"""Hears all that is known, each time that it is more."""
+
+Step = Callable[[EndToEndFound], Awaitable[EndToEndFound]]
+"""One thing measured: what is known with it, from what is known before."""
 
 
 class EndToEndBench:
@@ -102,10 +118,16 @@ def steady_tokens_per_s(observed: Sequence[Observation]) -> float:
 
 
 async def measure_end_to_end(
-    spec: GpuBenchSpec, *, device: DeviceChoice, log: Path, clock: Clock, listener: Listener
-) -> EndToEndFound:
+    spec: GpuBenchSpec,
+    *,
+    device: DeviceChoice,
+    log: Path,
+    clock: Clock,
+    listener: Listener,
+    found: Found,
+) -> None:
     """Writes a model of random weights, starts a stack on it and stops it again; `log` gets what
-    the stack says. Raises Unavailable, DeadlineExceeded."""
+    the stack says. Raises Unavailable, DeadlineExceeded; what was measured before is told."""
     with TemporaryDirectory(prefix="baton-random-") as name:
         folder = Path(name)
         listener("end to end: writing random weights")
@@ -120,26 +142,64 @@ async def measure_end_to_end(
             log=log,
         )
         async with running_gpu_stack(stack_spec, clock=clock) as stack:
-            return await _measure(spec, stack, listener)
+            with LoadProcesses(stack.url, MODEL_NAME) as load:
+                await EndToEndTable(stack, listener, found).fill(steps(spec, stack, load))
 
 
-async def _measure(spec: GpuBenchSpec, stack: GpuStack, listener: Listener) -> EndToEndFound:
-    """Tells every figure as it comes: a later one may fail."""
+def steps(spec: GpuBenchSpec, stack: GpuStack, load: Load) -> Iterator[tuple[str, Step]]:
+    """Everything that is measured, by what it is called; the hand-off on untouched workers."""
     handed_over = min(spec.context_tokens - OUTPUT_TOKENS // 2, HANDOFF_TOKENS_MAX)
     lone = [prompt_ids(HANDOFF_SEED, index, handed_over) for index in range(HANDOFFS + 1)]
-    handoff = await measure_handoff(stack, lone)
-    listener(f"end to end: {handoff.line}")
-    rates: dict[str, float] = {}
+    bench = EndToEndBench(load)
 
-    def found(work: str, tokens_per_s: float) -> None:
-        rates[work] = tokens_per_s
-        listener(f"end to end: {work}: {tokens_per_s:,.0f} tok/s")
+    async def handoff(found: EndToEndFound) -> EndToEndFound:
+        return replace(found, handoff=await measure_handoff(stack, lone))
 
-    with LoadProcesses(stack.url, MODEL_NAME) as load:
-        bench = EndToEndBench(load)
-        for tokens in spec.prompts:
-            found(prefill_work(tokens), await bench.prefill_tokens_per_s(tokens))
-        for count in spec.requests:
-            rate = await bench.decode_tokens_per_s(count, spec.context_tokens)
-            found(decode_work(count), rate)
-    return EndToEndFound(rates, await prompts_by_reason(stack), handoff)
+    async def prompts(found: EndToEndFound) -> EndToEndFound:
+        return replace(found, prompts=await prompts_by_reason(stack))
+
+    yield "hand-off", handoff
+    for tokens in spec.prompts:
+        yield _speed(prefill_work(tokens), partial(bench.prefill_tokens_per_s, tokens))
+    for count in spec.requests:
+        rate = partial(bench.decode_tokens_per_s, count, spec.context_tokens)
+        yield _speed(decode_work(count), rate)
+    yield "prompts", prompts
+
+
+def _speed(work: str, measure: Callable[[], Awaitable[float]]) -> tuple[str, Step]:
+    async def speed(found: EndToEndFound) -> EndToEndFound:
+        return replace(found, tokens_per_s={**found.tokens_per_s, work: await measure()})
+
+    return work, speed
+
+
+class EndToEndTable:
+    """Tells what is known after each step. One that fails leaves the others, but where a process
+    of the stack has ended there is nobody to ask."""
+
+    def __init__(self, stack: Watched, listener: Listener, found: Found) -> None:
+        self._stack, self._listener, self._tell = stack, listener, found
+        self._found = EndToEndFound()
+
+    async def fill(self, steps: Iterable[tuple[str, Step]]) -> None:
+        """Raises Unavailable, from the first, for the steps that failed."""
+        failed: dict[str, Exception] = {}
+        for name, step in steps:
+            try:
+                await self._stack.while_up(self._take(name, step))
+            except Exception as error:  # whatever it is: what comes next may go well
+                self._listener(f"end to end: {name} failed: {error!r}")
+                failed[name] = error
+                if self._stack.ended is not None:
+                    break
+        if failed:
+            raise Unavailable(f"not measured: {', '.join(failed)}") from next(iter(failed.values()))
+
+    async def _take(self, name: str, step: Step) -> None:
+        self._found = await step(self._found)
+        self._tell(self._found)
+        rates = self._found.tokens_per_s
+        said = {work: f"{work}: {rate:,.0f} tok/s" for work, rate in rates.items()}
+        said |= {"hand-off": self._found.handoff_line, "prompts": self._found.prompts_line}
+        self._listener(f"end to end: {said[name]}")

@@ -66,12 +66,10 @@ class KernelBench:
         self._hidden = self._rows(config.hidden_size)
         self._added = torch.zeros_like(self._hidden)
 
-    def figures(self, limits: KernelWork) -> list[KernelFigure]:
+    def figures(self, limits: KernelWork) -> Iterator[KernelFigure]:
         """`limits`: what each kind has to do at the least."""
-        return [
-            KernelFigure(self._step.work, name, self._timer(work), limits.least_s(name))
-            for name, work in self._kinds()
-        ]
+        for name, work in self._kinds():
+            yield KernelFigure(self._step.work, name, self._timer(work), limits.least_s(name))
 
     def _kinds(self) -> Iterator[tuple[str, Work]]:
         layers = self._model.weights.layers

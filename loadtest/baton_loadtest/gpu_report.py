@@ -1,18 +1,27 @@
 """What a run on a GPU found, as tables for people and as JSON for machines.
 
 Pure: returns, writes nothing. Every figure of the engine alone stands beside what the device itself
-would allow, every figure end to end beside the engine alone.
+would allow, every figure end to end beside the engine alone. A run may have ended anywhere: any
+figure may be missing.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 
 import msgspec
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from baton_loadtest.benchmarks.tables import NOT_MEASURED
 from baton_loadtest.gpu_roofline import DeviceRates
+
+
+class GpuTable(Enum):
+    ALONE = "alone"
+    KERNELS = "kernels"
+    END_TO_END = "end-to-end"
 
 
 def decode_work(requests: int) -> str:
@@ -89,14 +98,19 @@ class HandoffFigures:
 class EndToEndFound:
     """What a client, and the workers, saw of the same work."""
 
-    tokens_per_s: Mapping[str, float]  # by work
-    prompts: Mapping[str, int]  # by where the router had them computed, and why there
-    handoff: HandoffFigures
+    tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # by work
+    # by where the router had them computed, and why there
+    prompts: Mapping[str, int] = field(default_factory=dict)
+    handoff: HandoffFigures | None = None
 
     @property
     def prompts_line(self) -> str:
         counts = (f"{count} {reason}" for reason, count in sorted(self.prompts.items()) if count)
-        return f"prompts by the router's decision: {', '.join(counts)}"
+        return f"prompts by the router's decision: {', '.join(counts) or NOT_MEASURED}"
+
+    @property
+    def handoff_line(self) -> str:
+        return self.handoff.line if self.handoff else f"hand-off: {NOT_MEASURED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +122,14 @@ class GpuReport:
     kv_dtype: str
     context_tokens: int
     rates: DeviceRates
-    figures: Sequence[GpuFigure]
+    figures: Sequence[GpuFigure] = ()
     kernels: Sequence[KernelFigure] = ()
     end_to_end: EndToEndFound | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)  # why, by table
+
+    def figure(self, work: str) -> GpuFigure | None:
+        """Of the engine alone."""
+        return next((one for one in self.figures if one.work == work), None)
 
     @property
     def title(self) -> str:
@@ -155,36 +174,39 @@ def kernels_table(report: GpuReport) -> Table:
     for name in ("work", "kernel", "ms", "of step", "of limit"):
         justify: JustifyMethod = "left" if name in ("work", "kernel") else "right"
         table.add_column(name, justify=justify)
-    for figure in report.figures:
-        kinds = [one for one in report.kernels if one.work == figure.work]
+    for work in dict.fromkeys(one.work for one in report.kernels):
+        kinds = [one for one in report.kernels if one.work == work]
+        figure = report.figure(work)
         for one in kinds:
             limit = "" if one.of_limit is None else f"{one.of_limit:.0%}"
-            share = f"{one.seconds / figure.step_s:.0%}"
-            table.add_row(one.work, one.kernel, f"{one.seconds * 1e3:.3f}", share, limit)
-        if kinds:
+            share = f"{one.seconds / figure.step_s:.0%}" if figure else NOT_MEASURED
+            table.add_row(work, one.kernel, f"{one.seconds * 1e3:.3f}", share, limit)
+        if figure is not None:
             rest_s = figure.step_s - sum(one.seconds for one in kinds)
             share = f"{rest_s / figure.step_s:.0%}"
-            table.add_row(figure.work, "all else", f"{rest_s * 1e3:.3f}", share, "")
+            table.add_row(work, "all else", f"{rest_s * 1e3:.3f}", share, "")
     return table
 
 
-def end_to_end_table(report: GpuReport, found: EndToEndFound) -> Table:
+def end_to_end_table(report: GpuReport) -> Table:
+    found = report.end_to_end or EndToEndFound()
     table = Table(
         title=f"{report.title}: through router, prefill, hand-off and decode",
-        caption=f"{found.prompts_line}\n{found.handoff.line}",
+        caption=f"{found.prompts_line}\n{found.handoff_line}",
         title_justify="left",
     )
     for name in ("work", "tok/s", "engine alone tok/s", "of engine alone"):
         table.add_column(name, justify="left" if name == "work" else "right")
-    for figure in report.figures:
-        rate = found.tokens_per_s[figure.work]
-        table.add_row(
-            figure.work,
-            f"{rate:,.0f}",
-            f"{figure.tokens_per_s:,.0f}",
-            f"{rate / figure.tokens_per_s:.0%}",
-        )
+    alone = {figure.work: figure.tokens_per_s for figure in report.figures}
+    for work in dict.fromkeys((*alone, *found.tokens_per_s)):
+        rates = (found.tokens_per_s.get(work), alone.get(work))
+        said = [NOT_MEASURED if rate is None else f"{rate:,.0f}" for rate in rates]
+        table.add_row(work, *said, _of_engine(*rates))
     return table
+
+
+def _of_engine(through: float | None, alone: float | None) -> str:
+    return NOT_MEASURED if through is None or alone is None else f"{through / alone:.0%}"
 
 
 def gpu_json(report: GpuReport) -> str:
@@ -192,14 +214,12 @@ def gpu_json(report: GpuReport) -> str:
     through = report.end_to_end
     for row, figure in zip(found["figures"], report.figures, strict=True):
         row["of_roofline"] = round(figure.of_roofline, 4)
-        if through is not None:
-            row["end_to_end_tokens_per_s"] = through.tokens_per_s[figure.work]
+        if through is not None and figure.work in through.tokens_per_s:
             of_engine = through.tokens_per_s[figure.work] / figure.tokens_per_s
             row["end_to_end_of_engine"] = round(of_engine, 4)
     for row, one in zip(found["kernels"], report.kernels, strict=True):
         row["of_limit"] = None if one.of_limit is None else round(one.of_limit, 4)
-    if through is not None:
-        del found["end_to_end"]["tokens_per_s"]
+    if through is not None and through.handoff is not None:
         found["end_to_end"]["handoff"] |= {
             "transfer_s": through.handoff.transfer_s,
             "beyond_transfer_s": through.handoff.beyond_transfer_s,
@@ -208,9 +228,5 @@ def gpu_json(report: GpuReport) -> str:
 
 
 def read_gpu_json(text: str) -> GpuReport:
-    """What `gpu_json` wrote. Raises msgspec.DecodeError, ValidationError, KeyError."""
-    found = json.loads(text)
-    if found["end_to_end"] is not None:
-        rates = {row["work"]: row["end_to_end_tokens_per_s"] for row in found["figures"]}
-        found["end_to_end"]["tokens_per_s"] = rates
-    return msgspec.convert(found, GpuReport)
+    """What `gpu_json` wrote. Raises msgspec.DecodeError, ValidationError."""
+    return msgspec.json.decode(text, type=GpuReport)

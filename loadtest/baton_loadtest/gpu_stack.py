@@ -7,8 +7,8 @@ share. Knows command lines and ports, not what is asked.
 import asyncio
 import os
 import sys
-from asyncio.subprocess import STDOUT
-from collections.abc import AsyncIterator
+from asyncio.subprocess import STDOUT, Process
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,19 @@ class GpuStack:
     url: str  # of the router
     prefill: WorkerAt
     decode: WorkerAt
+    processes: Mapping[str, Process]  # by name
+
+    @property
+    def ended(self) -> str | None:
+        """Which of its processes is no more."""
+        ended = [name for name, one in self.processes.items() if one.returncode is not None]
+        return ", ".join(ended) or None
+
+    async def while_up(self, work: Coroutine[None, None, None]) -> None:
+        """Raises Unavailable where a process ends before: nobody answers what is asked then."""
+        for name, process in self.processes.items():
+            work = unless_ended(work, process, name)
+        await work
 
 
 @asynccontextmanager
@@ -64,7 +77,8 @@ async def running_gpu_stack(spec: GpuStackSpec, *, clock: Clock) -> AsyncIterato
         WorkerAt(f"{LOOPBACK}:{address}", f"http://{LOOPBACK}:{status}")
         for address, status in zip(ports[:2], ports[2:], strict=True)
     )
-    stack = GpuStack(f"http://{LOOPBACK}:{port}", prefill, decode)
+    processes: dict[str, Process] = {}
+    stack = GpuStack(f"http://{LOOPBACK}:{port}", prefill, decode, processes)
     # of the whole device: the second worker counts what the first has taken
     half, whole = spec.memory_fraction / 2, spec.memory_fraction
     async with AsyncExitStack() as running:
@@ -75,6 +89,7 @@ async def running_gpu_stack(spec: GpuStackSpec, *, clock: Clock) -> AsyncIterato
             command = tethered(*child.command)
             process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=STDOUT)
             running.push_async_callback(stop, process)
+            processes[child.name] = process
             ready = wait_ready(client, url, workers=workers, clock=clock, limit_s=READY_LIMIT_S)
             await unless_ended(ready, process, child.name)
 

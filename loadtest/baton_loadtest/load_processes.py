@@ -35,9 +35,10 @@ class LoadProcesses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for pool in self._pools:
-            pool.shutdown()
+            # after an error a share may wait for a server that is stopped only then
+            pool.shutdown(wait=kind is None)
 
     async def run(
         self, requests: Sequence[PlannedRequest], *, limit_s: float

@@ -9,6 +9,7 @@ from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.model.config import Family, ModelConfig
 from baton_loadtest.gpu_end_to_end import HANDOFFS, measure_end_to_end
+from baton_loadtest.gpu_report import EndToEndFound
 from baton_loadtest.gpu_spec import GpuBenchSpec
 from baton_loadtest.workload import TOKEN_ID_END
 
@@ -39,10 +40,17 @@ async def test_a_stack_on_random_weights_gives_every_figure(tmp_path: Path) -> N
         context_tokens=CONTEXT,
         prompts=(100,),
     )
-    log, heard = tmp_path / "stack.log", list[str]()
-    found = await measure_end_to_end(
-        spec, device=DeviceChoice.CPU, log=log, clock=SystemClock(), listener=heard.append
+    log, heard, told = tmp_path / "stack.log", list[str](), list[EndToEndFound]()
+    await measure_end_to_end(
+        spec,
+        device=DeviceChoice.CPU,
+        log=log,
+        clock=SystemClock(),
+        listener=heard.append,
+        found=told.append,
     )
+    found = told[-1]
+    assert found.handoff is not None
     assert all(rate > 0 for rate in found.tokens_per_s.values())
     assert set(found.tokens_per_s) == {
         "prefill, 100 tokens",
@@ -59,4 +67,5 @@ async def test_a_stack_on_random_weights_gives_every_figure(tmp_path: Path) -> N
     said = log.read_text()
     assert all(f'"process": "{name}"' in said for name in ("prefill", "decode", "router"))
     assert "finished" in said
-    assert len(heard) == 6
+    # hand-off, three rates, and where the prompts went
+    assert (len(told), len(heard)) == (5, 7)

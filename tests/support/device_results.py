@@ -58,8 +58,34 @@ def whole() -> GpuReport:
     return replace(report, kernels=kernels, end_to_end=through)
 
 
+def torn() -> GpuReport:
+    """What is left of a run in which something failed in each table: of the engine alone all but
+    two figures, kernels of one step that has no figure, and end to end no hand-off."""
+    report = whole()
+    through = report.end_to_end
+    assert through is not None
+    lost = {decode_work(8), prefill_work(PROMPTS[0])}
+    rates = through.tokens_per_s
+    return replace(
+        report,
+        figures=[one for one in report.figures if one.work not in lost],
+        kernels=[one for one in report.kernels if one.work == decode_work(8)],
+        end_to_end=EndToEndFound({decode_work(n): rates[decode_work(n)] for n in (1, 8)}),
+        failed={"alone": "EngineFailure: a step failed", "end-to-end": "Unavailable: no rate"},
+    )
+
+
 def parity() -> ParityReport:
-    return ParityReport(MACHINE, "0a1b2c3", passed=11, skipped=1, failed=["a", "b"], seconds=60.0)
+    return ParityReport(
+        machine=MACHINE,
+        commit="0a1b2c3",
+        collected=17,
+        passed=11,
+        skipped=1,
+        failed=["a", "b"],
+        seconds=60.0,
+        ended_in="c",
+    )
 
 
 def quality() -> QualityReport:

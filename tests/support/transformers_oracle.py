@@ -55,3 +55,12 @@ class Oracle:
             tokens.append(int(best.indices[0]))
             rows.append(torch.log_softmax(logits, dim=-1))
         return Continuation(tokens, torch.stack(rows), margin)
+
+    def following(self, prompt: Sequence[int], tokens: Sequence[int]) -> Continuation:
+        """What is best at the place of each of `tokens` behind those before it, by one pass. Where
+        it is these very tokens, they are what `greedy` says: by induction, each place has behind it
+        what `greedy` would have there."""
+        logits = self.logits([*prompt, *tokens[:-1]])[len(prompt) - 1 :]
+        best = torch.topk(logits, 2)
+        margin = float((best.values[:, 0] - best.values[:, 1]).min())
+        return Continuation(best.indices[:, 0].tolist(), torch.log_softmax(logits, -1), margin)

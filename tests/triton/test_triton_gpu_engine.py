@@ -5,9 +5,14 @@ fake device it says what the engine of this processor says. `make bench-gpu` mea
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from baton.common.clock import SystemClock
+from baton.common.errors import EngineFailure
 from baton.engine.cuda.build import RunnerSpec
 from baton.engine.cuda.shapes import DeviceRandomWeights
+from baton.engine.messages import StepReport
+from baton.engine.quant.kv import KvCacheDtype
 from baton.engine.quant.quantization import Quantization
 from baton.engine.runner import build_runner
 from baton.engine.weights.open import open_weights
@@ -15,11 +20,15 @@ from baton.engine.weights.parts import ExpertPart, Part, expert_shape, part_shap
 from baton.engine.weights.random_weights import RandomWeights
 from baton.model.card import read_config
 from baton.model.ggml import GgmlType
+from baton_loadtest.gpu_alone import alone_figures
+from baton_loadtest.gpu_bench import EngineBench
 from baton_loadtest.gpu_engine import gpu_engine
+from baton_loadtest.gpu_roofline import DeviceRates
+from baton_loadtest.gpu_spec import GpuBenchSpec
 from baton_loadtest.local_engine import greedy, local_engine
 from support.counted_experts import CountedExperts
 from support.fake_device import FakeDevice
-from support.random_model import MIXTURE, random_runner
+from support.random_model import CONFIG, MIXTURE, random_runner
 from support.tiny_moe import tiny_moe
 
 
@@ -75,3 +84,26 @@ def test_weights_of_a_shape_alone_have_its_shapes_and_keep_activations_their_siz
     assert abs(source.fetch(Part.EMBEDDING).std().item() - MIXTURE.hidden_size**-0.5) < 0.01
     assert abs(source.fetch(Part.ATTENTION_NORM, 0).mean().item() - 1.0) < 0.1
     assert abs(source.fetch(Part.Q_BIAS, 0).mean().item()) < 0.1
+
+
+def test_each_figure_of_the_engine_alone_is_known_before_the_next_is_measured() -> None:
+    spec = GpuBenchSpec(
+        config=CONFIG,
+        quantization=Quantization.NONE,
+        kv_cache_dtype=KvCacheDtype.AUTO,
+        memory_fraction=0.9,
+        requests=(1, 2),
+        context_tokens=12,
+        prompts=(24,),
+    )
+    engine = local_engine(random_runner())
+    bench = EngineBench(engine, CONFIG.vocab_size, SystemClock(), output_tokens=6)
+    figures = alone_figures(bench, spec, DeviceRates(1e12, 1e14))
+    assert next(figures).work == "decode, 1 at once"
+    engine.step = broken  # type: ignore[method-assign]
+    with pytest.raises(EngineFailure, match="a step failed"):
+        next(figures)
+
+
+def broken() -> StepReport:
+    raise EngineFailure("a step failed")

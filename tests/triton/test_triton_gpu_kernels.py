@@ -75,6 +75,6 @@ def test_kv_is_written_at_the_end_of_each_context_and_nowhere_else() -> None:
     cache = bench.cache.layer(0).keys.flatten(0, 1)  # [slots, kv_heads, head_size]
     before = cache.clone()
     assert torch.isfinite(before).all()
-    bench.figures(KernelWork(config, Quantization.NONE, "float32", step, RATES))
+    list(bench.figures(KernelWork(config, Quantization.NONE, "float32", step, RATES)))
     changed = [slot for slot in range(len(cache)) if not torch.equal(cache[slot], before[slot])]
     assert changed == [19, 2 * BLOCK_SIZE + 19]

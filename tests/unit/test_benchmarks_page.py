@@ -1,18 +1,31 @@
 """docs/benchmarks.md: a kept result takes the place of "not measured", and the newest counts."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from baton_loadtest.benchmarks.kept import KeptResults, read_kept
 from baton_loadtest.benchmarks.page import benchmarks_page
 from baton_loadtest.gpu_parity import parity_json
-from baton_loadtest.gpu_report import GpuReport, decode_work, gpu_json, prefill_work, read_gpu_json
+from baton_loadtest.gpu_report import (
+    GpuReport,
+    decode_work,
+    end_to_end_table,
+    gpu_json,
+    gpu_table,
+    kernels_table,
+    prefill_work,
+    read_gpu_json,
+)
 from baton_loadtest.peers.client import Measurement
 from baton_loadtest.peers.ranking import PeerRow, Ratios
 from baton_loadtest.peers.table import Comparison, as_json
 from baton_loadtest.quality_report import quality_json
-from support.device_results import alone, parity, quality, whole
+from rich.console import Console
+from rich.table import Table
+from support.device_results import alone, parity, quality, torn, whole
 
 NOTHING = benchmarks_page(KeptResults())
 RUN = "../loadtest/results"
@@ -40,15 +53,14 @@ def test_where_nothing_is_kept_every_cell_says_so_beside_its_aim() -> None:
     assert row(NOTHING, "qwen3-30b-a3b", "bf16")[2:8] == [no] * 6
     assert row(NOTHING, "", "fp8, fp8 KV")[:5] == [no] * 5
     assert f"| {' | '.join([no] * 7)} | ≤ 5 ms |" in NOTHING  # the hand-off
-    assert f"| {no} | {no} | {no} |  |  |  |" in NOTHING  # parity
+    assert row(NOTHING, "parity") == row(NOTHING, "two workers") == [*[no] * 4, "", "", ""]
 
 
-@pytest.mark.parametrize("report", [alone(), whole()], ids=["begun", "whole"])
+@pytest.mark.parametrize("report", [alone(), torn(), whole()], ids=["begun", "torn", "whole"])
 def test_what_a_run_writes_is_what_is_read(report: GpuReport) -> None:
     read = read_gpu_json(gpu_json(report))
-    assert asdict(replace(read, kernels=tuple(read.kernels))) == asdict(
-        replace(report, kernels=tuple(report.kernels))
-    )
+    assert [asdict(one) for one in read.kernels] == [asdict(one) for one in report.kernels]
+    assert asdict(replace(read, kernels=())) == asdict(replace(report, kernels=()))
 
 
 def test_a_kept_run_fills_the_cells_with_its_commit_and_its_day(tmp_path: Path) -> None:
@@ -70,6 +82,35 @@ def test_of_a_run_that_ended_early_the_rest_is_not_measured(tmp_path: Path) -> N
     assert decode[:3] == ["1,600", "2,000", "80%"]
     assert decode[4:6] == ["not measured"] * 2
     assert row(page, "every kind") == ["not measured"] * 5
+
+
+def test_of_a_run_with_gaps_each_missing_figure_is_not_measured(tmp_path: Path) -> None:
+    no = "not measured"
+    page = page_of(tmp_path, gpu_20270102_030405=gpu_json(torn()))
+    assert row(page, decode_work(1))[4:6] == ["100", "50%"]
+    decode = row(page, decode_work(8))  # end to end alone
+    assert decode == [no, no, no, "≥ 85 %", "800", no, "≥ 95 %"]
+    assert row(page, decode_work(64))[4:6] == [no, no]
+    assert f"| {' | '.join([no] * 7)} | ≤ 5 ms |" in page
+    assert row(page, "qkv") == [no, "2.000 ms, 90%", no, no, no]
+    assert row(page, "all else") == [no] * 5
+
+
+def test_so_it_is_in_a_line_of_another_scheme(tmp_path: Path) -> None:
+    fp8 = replace(torn(), quantization="fp8")
+    cells = row(page_of(tmp_path, gpu_20270102_030405=gpu_json(fp8)), "llama-3.1-8b", "fp8")
+    assert cells[2:5] == ["200, 80%, 50%", "not measured", "12,800, 80%, not measured"]
+    assert cells[7] == "not measured"
+
+
+@pytest.mark.parametrize("shown", [gpu_table, kernels_table, end_to_end_table])
+@pytest.mark.parametrize("report", [replace(alone(), figures=()), alone(), torn(), whole()])
+def test_the_terminal_shows_what_there_is(
+    report: GpuReport, shown: Callable[[GpuReport], Table]
+) -> None:
+    text = StringIO()
+    Console(file=text, width=160).print(shown(report))
+    assert report.shape in text.getvalue()
 
 
 def test_another_scheme_has_a_line_of_its_own(tmp_path: Path) -> None:
@@ -95,9 +136,11 @@ def test_parity_and_the_quality_of_a_device_are_shown(tmp_path: Path) -> None:
     page = page_of(
         tmp_path,
         parity_20270102_030405=parity_json(parity()),
+        workers_20270102_030405=parity_json(replace(parity(), passed=3)),
         quality_tiny_20270102_030405=quality_json(quality()),
     )
-    assert "| 11 | 2 | 1 | NVIDIA Made-up | `0a1b2c3` |" in page
+    assert row(page, "parity")[:6] == ["11", "2", "1", "3", "NVIDIA Made-up", "`0a1b2c3`"]
+    assert row(page, "two workers")[0] == "3"
     cells = row(page, "tiny", "fp8")
     assert cells[:5] == ["14.900", "1.0125", "0.00310", "95.5%", "40.0 of 64"]
     assert row(page, "", "bf16")[0] == "not measured"

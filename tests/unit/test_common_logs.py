@@ -6,7 +6,12 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from baton.common.logs import FIELD_LENGTH_MAX, configure_logs, get_log
+from baton.common.logs import (
+    FIELD_LENGTH_MAX,
+    TRACEBACK_LENGTH_MAX,
+    configure_logs,
+    get_log,
+)
 
 
 @pytest.fixture
@@ -50,6 +55,30 @@ def test_an_error_brings_its_traceback(stream: io.StringIO) -> None:
     except ValueError as error:
         get_log("baton").error("step failed", error=error)
     assert str(lines(stream)[0]["traceback"]).endswith("ValueError: no such block")
+
+
+def test_of_a_long_traceback_the_end_is_kept_and_what_the_error_came_from(
+    stream: io.StringIO,
+) -> None:
+    def deep(frames: int) -> None:
+        if frames:
+            deep(frames - 1)
+        else:
+            deeper(frames)
+
+    def deeper(_: int) -> None:
+        raise KeyError("a library's own")
+
+    try:
+        try:
+            deep(20)
+        except KeyError as cause:
+            raise ValueError("x" * 3_000) from cause
+    except ValueError as error:
+        get_log("baton").error("step failed", error=error)
+    said = str(lines(stream)[0]["traceback"])
+    assert "a library's own" in said
+    assert len(said) <= TRACEBACK_LENGTH_MAX
 
 
 def test_calls_that_a_library_tells_of_are_left_out_and_its_warnings_are_not(

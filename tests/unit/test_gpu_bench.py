@@ -1,9 +1,12 @@
 """The bench of an engine alone, on a small engine of this processor: what its figures count."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from baton.common.errors import ConfigError
+from baton.common.errors import ConfigError, EngineFailure
+from baton.engine.messages import Tokens
+from baton.engine.params import FinishReason
 from baton_loadtest.gpu_bench import EngineBench
 from baton_loadtest.gpu_command import require_device
 from baton_loadtest.gpu_report import GpuFigure, GpuReport, gpu_json
@@ -45,6 +48,16 @@ def test_prefill_counts_a_prompt_to_its_first_token_and_finds_none_in_the_cache(
 ) -> None:
     assert bench.prefill_tokens_per_s(24) == 24.0
     assert bench.prefill_tokens_per_s(24) == 24.0
+
+
+def test_a_request_that_fails_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = local_engine(random_runner())
+    broken = Tokens("1", finish=FinishReason.ERROR, error="the logits are not finite")
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda: replace(step(), events=(broken,)))
+    bench = EngineBench(engine, CONFIG.vocab_size, StepClock(), output_tokens=6)
+    with pytest.raises(EngineFailure, match="not finite"):
+        bench.decode_tokens_per_s(1, 12)
 
 
 def test_every_figure_is_kept_beside_its_roofline() -> None:

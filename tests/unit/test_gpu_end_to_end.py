@@ -1,11 +1,17 @@
 """What the GPU's bench counts end to end: whose tokens, in which time, beside which figure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 
 import pytest
 from baton.common.errors import Unavailable
-from baton_loadtest.gpu_end_to_end import EndToEndBench, steady_tokens_per_s
+from baton_loadtest.gpu_end_to_end import (
+    EndToEndBench,
+    EndToEndTable,
+    Step,
+    steady_tokens_per_s,
+)
 from baton_loadtest.gpu_report import (
     EndToEndFound,
     GpuFigure,
@@ -32,6 +38,15 @@ class Server:
     ) -> tuple[Observation, ...]:
         self.runs.append(requests)
         return tuple(answered(0.0, request.output_tokens) for request in requests)
+
+
+class Stack:
+    """Runs what it is asked to, until it has ended."""
+
+    ended: str | None = None
+
+    async def while_up(self, work: Coroutine[None, None, None]) -> None:
+        await work
 
 
 def answered(sent_s: float, tokens: int, *, chunks: int | None = None) -> Observation:
@@ -102,7 +117,52 @@ def test_every_figure_end_to_end_is_kept_beside_the_engine_alone() -> None:
         ),
     )
     kept = json.loads(gpu_json(report))
-    assert kept["figures"][0]["end_to_end_tokens_per_s"] == 90.0
+    assert kept["end_to_end"]["tokens_per_s"] == {decode_work(8): 90.0}
     assert kept["figures"][0]["end_to_end_of_engine"] == 0.75
     assert kept["end_to_end"]["prompts"] == {"remote": 7, "cached": 8}
     assert kept["end_to_end"]["handoff"]["beyond_transfer_s"] == pytest.approx(0.005)
+
+
+async def filled(stack: Stack, **rates: float | Exception) -> tuple[list[EndToEndFound], list[str]]:
+    """What is told of steps that find these rates, or fail; and what is heard."""
+    told: list[EndToEndFound] = []
+    heard: list[str] = []
+
+    def step(name: str, rate: float | Exception) -> Step:
+        async def measured(found: EndToEndFound) -> EndToEndFound:
+            if isinstance(rate, Exception):
+                raise rate
+            return replace(found, tokens_per_s={**found.tokens_per_s, name: rate})
+
+        return measured
+
+    table = EndToEndTable(stack, heard.append, told.append)
+    failing = [name for name, rate in rates.items() if isinstance(rate, Exception)]
+    steps = [(name, step(name, rate)) for name, rate in rates.items()]
+    if not failing:
+        await table.fill(steps)
+    else:
+        with pytest.raises(Unavailable) as caught:
+            await table.fill(steps)
+        assert caught.value.__cause__ is rates[failing[0]]
+    return told, heard
+
+
+async def test_every_step_is_told_with_all_that_came_before_it() -> None:
+    told, heard = await filled(Stack(), a=1.0, b=2.0)
+    assert [dict(one.tokens_per_s) for one in told] == [{"a": 1.0}, {"a": 1.0, "b": 2.0}]
+    assert heard[1] == "end to end: b: 2 tok/s"
+
+
+async def test_a_step_that_fails_leaves_the_others() -> None:
+    told, heard = await filled(Stack(), a=1.0, b=Unavailable("no rate"), c=RuntimeError(), d=4.0)
+    assert dict(told[-1].tokens_per_s) == {"a": 1.0, "d": 4.0}
+    assert heard[1] == "end to end: b failed: Unavailable('no rate')"
+
+
+async def test_where_a_process_has_ended_nobody_is_asked_any_more() -> None:
+    stack = Stack()
+    stack.ended = "decode"
+    told, heard = await filled(stack, a=1.0, b=Unavailable("decode ended"), c=4.0)
+    assert [dict(one.tokens_per_s) for one in told] == [{"a": 1.0}]
+    assert len(heard) == 2

@@ -11,18 +11,19 @@ from baton_loadtest.gpu_parity import ParityReport
 from baton_loadtest.quality import DEVICE_VARIANTS
 from baton_loadtest.quality_report import CAPTION, COLUMNS, QualityReport, quality_cells
 
-PARITY_HEAD = ("tests passed", "failed", "skipped", "device", "commit", "run")
+PARITY_HEAD = ("tests", "passed", "failed", "skipped", "not run", "device", "commit", "run")
 
 
 def device_quality_section(
-    parity: Sequence[Kept[ParityReport]], quality: Sequence[Kept[QualityReport]]
+    parity: Sequence[Kept[ParityReport]],
+    workers: Sequence[Kept[ParityReport]],
+    quality: Sequence[Kept[QualityReport]],
 ) -> str:
-    known = newest((device_name(one.found.machine), one) for one in parity)
-    no_parity = (*unmeasured(3), "", "", "")
+    tests = (*_tests("parity", parity), *_tests("two workers", workers))
     return "\n\n".join(
         (
             "### Parity with transformers, and two workers on one device: `make test-gpu`",
-            table(PARITY_HEAD, [_parity(one) for one in known] or [no_parity], words=0),
+            table(PARITY_HEAD, tests),
             '### What each scheme costs in answers: `make quality ARGS="--device cuda"`',
             f"Against float32 on the processor; {CAPTION}",
             table(("model", *COLUMNS, "device", "commit", "run"), _quality(quality), words=2),
@@ -30,12 +31,19 @@ def device_quality_section(
     )
 
 
-def _parity(kept: Kept[ParityReport]) -> tuple[str, ...]:
+def _tests(name: str, kept: Sequence[Kept[ParityReport]]) -> list[tuple[str, ...]]:
+    known = newest((device_name(one.found.machine), one) for one in kept)
+    return [_counts(name, one) for one in known] or [(name, *unmeasured(4), "", "", "")]
+
+
+def _counts(name: str, kept: Kept[ParityReport]) -> tuple[str, ...]:
     report = kept.found
     return (
+        name,
         str(report.passed),
         str(len(report.failed)),
         str(report.skipped),
+        str(report.not_run),
         device_name(report.machine),
         f"`{report.commit}`",
         kept.run,

@@ -87,14 +87,9 @@ def _about(kept: Kept[GpuReport] | None) -> str:
 
 
 def _speed(work: str, report: GpuReport | None) -> tuple[str, ...]:
-    found = _figure(work, report)
+    found = report.figure(work) if report else None
     through = report.end_to_end.tokens_per_s.get(work) if report and report.end_to_end else None
     return (work, *_alone(found), AIMS[work], *_through(found, through), END_TO_END_AIM)
-
-
-def _figure(work: str, report: GpuReport | None) -> GpuFigure | None:
-    figures = report.figures if report else ()
-    return next((one for one in figures if one.work == work), None)
 
 
 def _alone(found: GpuFigure | None) -> tuple[str, ...]:
@@ -105,9 +100,10 @@ def _alone(found: GpuFigure | None) -> tuple[str, ...]:
 
 
 def _through(found: GpuFigure | None, tokens_per_s: float | None) -> tuple[str, ...]:
-    if found is None or tokens_per_s is None:
+    if tokens_per_s is None:
         return unmeasured(2)
-    return (f"{tokens_per_s:,.0f}", f"{tokens_per_s / found.tokens_per_s:.0%}")
+    of_engine = f"{tokens_per_s / found.tokens_per_s:.0%}" if found else NOT_MEASURED
+    return (f"{tokens_per_s:,.0f}", of_engine)
 
 
 def _handoff(found: HandoffFigures | None) -> tuple[str, ...]:
@@ -143,7 +139,7 @@ def _kernel(report: GpuReport, work: str, name: str) -> str:
 
 
 def _rest(report: GpuReport, work: str) -> str:
-    step = _figure(work, report)
+    step = report.figure(work)
     kinds = [one.seconds for one in report.kernels if one.work == work]
     if step is None or not kinds:
         return NOT_MEASURED
@@ -167,11 +163,11 @@ def _further(kept: Sequence[Kept[GpuReport]]) -> str:
 
 def _line(kept: Kept[GpuReport]) -> tuple[str, ...]:
     report = kept.found
-    through = report.end_to_end
+    handoff = report.end_to_end.handoff if report.end_to_end else None
     return (
         *(report.shape, report.quantization, report.kv_dtype, f"{report.context_tokens:,}"),
         *(_short_speed(work, report) for work in AIMS),
-        f"{through.handoff.beyond_transfer_s * 1e3:.1f} ms" if through else NOT_MEASURED,
+        f"{handoff.beyond_transfer_s * 1e3:.1f} ms" if handoff else NOT_MEASURED,
         *(device_name(report.machine), f"`{report.commit}`", kept.run),
     )
 

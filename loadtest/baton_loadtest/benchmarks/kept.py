@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from baton_loadtest.costmodel_stats import KindRow
-from baton_loadtest.gpu_parity import ParityReport
+from baton_loadtest.gpu_parity import ParityReport, read_parity_json
 from baton_loadtest.gpu_report import GpuReport, read_gpu_json
 from baton_loadtest.peers.client import Measurement
 from baton_loadtest.peers.ranking import Ratios
@@ -83,6 +83,7 @@ class KeptResults:
 
     gpu: Sequence[Kept[GpuReport]] = ()
     parity: Sequence[Kept[ParityReport]] = ()
+    workers: Sequence[Kept[ParityReport]] = ()
     quality: Sequence[Kept[QualityReport]] = ()
     peers: Sequence[Kept[PeersResult]] = ()
     speculation: Sequence[Kept[SpeculationResult]] = ()
@@ -93,7 +94,8 @@ def read_kept(folder: Path) -> KeptResults:
     """Raises msgspec.DecodeError, ValidationError for a file that is not what its name says."""
     return KeptResults(
         gpu=_read(folder, "gpu-*.json", read_gpu_json),
-        parity=_read(folder, "parity-*.json", _as(ParityReport)),
+        parity=_read(folder, "parity-*.json", read_parity_json),
+        workers=_read(folder, "workers-*.json", read_parity_json),
         quality=_read(folder, "quality-*.json", _as(QualityReport)),
         peers=_read(folder, "peers-*/peers.json", _as(PeersResult)),
         speculation=_read(folder, "speculation-*.json", _as(SpeculationResult)),

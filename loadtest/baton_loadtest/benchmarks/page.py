@@ -40,7 +40,7 @@ def benchmarks_page(kept: KeptResults) -> str:
                 _OPENING,
                 _ON_A_DEVICE,
                 device_speed_section(kept.gpu),
-                device_quality_section(kept.parity, kept.quality),
+                device_quality_section(kept.parity, kept.workers, kept.quality),
                 _ON_PROCESSORS,
                 peers_section(kept.peers),
                 processors_section(kept),

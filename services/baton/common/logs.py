@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 FIELD_LENGTH_MAX = 2000
-"""Longer field values are cut: a prompt or a traceback must not flood the log."""
+"""Longer field values are cut: a prompt must not flood the log."""
 
+TRACEBACK_LENGTH_MAX = 8_000
+"""Of a traceback the end is kept. It begins with what an error came from, which says most: with a
+library's frames in it, some thousand characters before the end."""
 
 CALL_LOGS = ("httpx",)
 """Libraries that tell of every call they make: a line each few seconds that says nothing of us."""
@@ -69,7 +72,7 @@ class _JsonFormatter(logging.Formatter):
         fields = getattr(record, "fields", {})
         line.update({name: _bounded(value) for name, value in fields.items()})
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)[-FIELD_LENGTH_MAX:]
+            line["traceback"] = self.formatException(record.exc_info)[-TRACEBACK_LENGTH_MAX:]
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
