@@ -4,7 +4,7 @@ One answer per kind of source, for the model and for a draft model beside it. Kn
 flags.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
@@ -34,6 +34,10 @@ _DRAFT: Final = _Place("baton-draft-weights", "/draft-weights")
 
 FETCH_CONTAINERS: Final = frozenset({_MODEL.name, _DRAFT.name})
 """The failure of one is a condition of the ModelService, with the last lines it printed."""
+
+PULL_ENV: Final[Mapping[str, str]] = {"TMPDIR": CACHE_PATH, "PIP_NO_CACHE_DIR": "1"}
+"""pip lays a wheel down in its temporary folder, and where the index lets it in a cache of its own,
+before it is where we asked for it. The pod's /tmp has a limit that large ones would break."""
 
 COPY_USER = 65532
 """Images of weights often say root, which restricted pods refuse; this is `nonroot` elsewhere."""
@@ -101,6 +105,7 @@ def _plan(
                 ["cp", "-R", f"/{path}", f"{place.path}/"],
                 [_weights_mount(place, read_only=False)],
                 {**RESTRICTED_CONTAINER, "runAsUser": COPY_USER},
+                {},
             )
             return WeightsPlan(
                 _reference(place, path.rpartition("/")[2]),
@@ -117,6 +122,7 @@ def _plan(
                 [*command, "--cache-dir", CACHE_PATH],
                 mounts,
                 RESTRICTED_CONTAINER,
+                PULL_ENV,
             )
             return WeightsPlan(reference, init_containers=(pull,))
         case PresentWeights(reference):
@@ -132,13 +138,15 @@ def _init_container(
     command: Sequence[str],
     mounts: Sequence[Json],
     security: Manifest,
+    environment: Mapping[str, str],
 ) -> Json:
+    variables = {"HOME": "/tmp", **environment}
     return {
         "name": place.name,
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": list(command),
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
         "securityContext": security,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": list(mounts),
