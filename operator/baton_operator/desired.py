@@ -18,7 +18,7 @@ from baton_operator.names import (
     Owner,
     Role,
 )
-from baton_operator.pods import ReleaseImages, pod_template
+from baton_operator.pods import ReleaseImages, draft_of, pod_template
 from baton_operator.sources import FetchedWeights
 
 REVISIONS_MAX = 3  # old ReplicaSets kept for `kubectl rollout undo`
@@ -189,7 +189,8 @@ def _network_policy(owner: Owner, spec: ModelServiceSpec, role: Role) -> Manifes
         "policyTypes": ["Ingress"],
         "ingress": _ingress(owner, role),
     }
-    if not isinstance(spec.model.source.weights, FetchedWeights):
+    weights = (spec.model.source.weights, draft_of(spec, role))
+    if not any(isinstance(one, FetchedWeights) for one in weights):
         # A pod that fetches its weights may have to go anywhere; no other one may.
         rules |= {"policyTypes": ["Ingress", "Egress"], "egress": _egress(owner, spec, role)}
     return {

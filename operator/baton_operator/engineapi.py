@@ -8,8 +8,9 @@ The choices are the engine's, which the operator does not import. Knows no role 
 from dataclasses import dataclass
 from enum import Enum
 
-from baton_operator.declare import declared
+from baton_operator.declare import Rule, declared
 from baton_operator.quantities import Memory
+from baton_operator.sources import ModelSource
 
 
 class Quantization(Enum):
@@ -35,11 +36,11 @@ class KvCacheDtype(Enum):
 
 
 class Speculation(Enum):
-    """What a ModelService can say of `baton.engine.speculation`: a draft model takes weights of its
-    own, which no field names yet."""
+    """Where guesses come from, as `baton.engine.speculation` names it."""
 
     NONE = "none"
     PROMPT_LOOKUP = "prompt-lookup"
+    DRAFT_MODEL = "draft-model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,49 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftModel:
+    """A smaller model that guesses what the served one will say."""
+
+    source: ModelSource = declared(
+        "where its files are, written as model.source is; its vocabulary is as large as the"
+        " model's, or workers do not start"
+    )
+
+
+# `has`, though it has a default: the API server holds the default of `engine` itself, which is
+# empty, against these rules before it fills that in.
+_DRAFTED = f"(has(self.speculation) && self.speculation == '{Speculation.DRAFT_MODEL.value}')"
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeEngine(Engine):
     """How a decode worker computes. It alone guesses: prefill writes one token of an answer."""
 
+    RULES = (
+        Rule(
+            f"!{_DRAFTED} || has(self.draftModel)",
+            "speculation draft-model guesses with a model of its own: give draftModel.source",
+            lambda engine: (
+                engine.speculation is not Speculation.DRAFT_MODEL or engine.draft_model is not None
+            ),
+        ),
+        Rule(
+            f"!has(self.draftModel) || {_DRAFTED}",
+            "draftModel is what speculation draft-model guesses with: write that, or drop"
+            " draftModel",
+            lambda engine: (
+                engine.draft_model is None or engine.speculation is Speculation.DRAFT_MODEL
+            ),
+        ),
+    )
+
     speculation: Speculation = declared(
         "where guesses at coming tokens come from; prompt-lookup: from what the request has said"
-        " before; answers stay the same, and guessing stops where it does not pay",
+        " before; draft-model: from draftModel; answers stay the same, and guessing stops where it"
+        " does not pay",
         default=Speculation.NONE,
+    )
+    draft_model: DraftModel | None = declared(
+        "the smaller model of speculation draft-model; its KV comes on top of kvCache",
+        default=None,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from baton_operator.manifest import Json, Manifest, int_at, list_at, mapping_at, text_at
-from baton_operator.weights import FETCH_CONTAINER
+from baton_operator.weights import FETCH_CONTAINERS
 
 MESSAGE_CHARS_MAX = 512  # of what Kubernetes or a container said; the last words say most
 
@@ -102,7 +102,7 @@ def _container_trouble(container: Json) -> Trouble | None:
     if ended is None:
         return None
     said = _said(container, text_at(ended, "message"))
-    if text_at(container, "name") == FETCH_CONTAINER:
+    if text_at(container, "name") in FETCH_CONTAINERS:
         return Trouble("WeightsFailed", said)
     if text_at(ended, "reason") == "OOMKilled":
         return Trouble("OutOfMemory", said)
@@ -113,7 +113,7 @@ def _container_trouble(container: Json) -> Trouble | None:
 def _failed_end(container: Json) -> Manifest | None:
     """How the container ended, if that is what keeps its pod from being ready."""
     # A fetch that runs again has got over nothing: its success is its end.
-    fetching = text_at(container, "name") == FETCH_CONTAINER
+    fetching = text_at(container, "name") in FETCH_CONTAINERS
     if mapping_at(container, "state", "running") and not fetching:
         return None  # it has got over it; the restart count tells the rest
     for state in ("state", "lastState"):

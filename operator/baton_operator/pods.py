@@ -15,6 +15,7 @@ from baton_operator.merge import strategic_merge
 from baton_operator.names import GRPC_PORT, HTTP_PORT, METRICS_PORT, Owner, Role
 from baton_operator.podapi import PodTemplate
 from baton_operator.quantities import quantity
+from baton_operator.sources import Weights
 from baton_operator.tracingapi import Tracing
 from baton_operator.weights import (
     CACHE_PATH,
@@ -92,14 +93,18 @@ def pod_template(
     ]
     tls: Json = {"name": TLS_VOLUME, "mountPath": TLS_PATH, "readOnly": True}
     weights = plan_weights(
-        spec.model.source.weights, image=image, pull_policy=pull_policy, mounts=mounts
+        spec.model.source.weights,
+        draft_of(spec, role),
+        image=image,
+        pull_policy=pull_policy,
+        mounts=mounts,
     )
     container: Json = {
         "name": role.value,
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": ["python", "-m", f"baton.{role.value}"],
-        "args": _flags(owner, spec, role, weights.reference),
+        "args": _flags(owner, spec, role, weights),
         "env": _env(owner, spec, role),
         "ports": _ports(role),
         "securityContext": RESTRICTED_CONTAINER,
@@ -154,6 +159,12 @@ def template_of(spec: ModelServiceSpec, role: Role) -> PodTemplate:
         return spec.router.template
     found = spec.prefill if role is Role.PREFILL else spec.decode
     return found.template if found is not None else PodTemplate()
+
+
+def draft_of(spec: ModelServiceSpec, role: Role) -> Weights | None:
+    """The weights that a role needs beside the model's: decode alone guesses."""
+    draft = spec.decode.engine.draft_model
+    return draft.source.weights if role is Role.DECODE and draft is not None else None
 
 
 def _image(image: Image, role: Role, release: ReleaseImages) -> str:
@@ -220,18 +231,19 @@ def _spread(owner: Owner, role: Role) -> Json:
     }
 
 
-def _flags(owner: Owner, spec: ModelServiceSpec, role: Role, reference: str) -> list[Json]:
+def _flags(owner: Owner, spec: ModelServiceSpec, role: Role, weights: WeightsPlan) -> list[Json]:
     common = [
         *("--host", "0.0.0.0"),
         *("--port", str(HTTP_PORT if role is Role.ROUTER else GRPC_PORT)),
-        *("--model", reference, "--model-name", spec.model.name),
+        *("--model", weights.reference, "--model-name", spec.model.name),
         *("--cache-dir", CACHE_PATH),
         *("--drain-timeout-s", str(DRAIN_TIMEOUT_S[role])),
         *("--metrics-port", str(METRICS_PORT)),
         *("--tls-dir", TLS_PATH, "--tls-name", owner.tls_name),
     ]
     own = _router_flags(owner, spec) if role is Role.ROUTER else _worker_flags(spec, role)
-    return [*common, *own]
+    draft = ("--draft-model", weights.draft_reference) if weights.draft_reference else ()
+    return [*common, *own, *draft]
 
 
 def _router_flags(owner: Owner, spec: ModelServiceSpec) -> list[str]:
@@ -266,7 +278,7 @@ def _worker_flags(spec: ModelServiceSpec, role: Role) -> list[str]:
         flags += ["--threads", str(cores)]
     guesses = spec.decode.engine.speculation
     if role is Role.DECODE and guesses is not Speculation.NONE:
-        # Unsaid where there are none: a draft model is told of in the environment, and flags win.
+        # Unsaid where there are none: a template's env may say it, and flags win.
         flags += ["--speculation", guesses.value]
     return flags
 

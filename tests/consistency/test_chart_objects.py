@@ -74,7 +74,13 @@ def children(source: str = SOURCES[0]) -> list[Any]:
     """What the operator makes of a ModelService, as JSON has it."""
     keys = {"apiKeys": {"secretName": "clients"}}
     tracing = {"endpoint": "http://otel-collector.observability:4318"}
-    spec = spec_of(model={"name": "m", "source": source}, router=keys, tracing=tracing)
+    drafted = {"speculation": "draft-model", "draftModel": {"source": source}}
+    spec = spec_of(
+        model={"name": "m", "source": source},
+        router=keys,
+        tracing=tracing,
+        decode={"engine": drafted},
+    )
     found = desired_manifests(OWNER, spec, {Role.PREFILL: 1}, RELEASE)
     plain: list[Any] = json.loads(json.dumps(found))
     return plain

@@ -42,14 +42,19 @@ workers = st.one_of(
         }
     ),
 )
+SOURCES = ("pvc://c/m.gguf", "oci://w:v1/m.gguf", "hf://o/r", "file:///m.gguf")
+engines = st.sampled_from(
+    [
+        {},
+        *({"speculation": "draft-model", "draftModel": {"source": source}} for source in SOURCES),
+    ]
+)
 specs = st.fixed_dictionaries(
     {
-        "decode": workers,
+        "decode": st.builds(lambda role, engine: {**role, "engine": engine}, workers, engines),
         "prefill": st.none() | workers,
         "router": st.fixed_dictionaries({"replicas": st.integers(1, 4), "template": templates}),
-        "model": st.sampled_from(
-            ["pvc://c/m.gguf", "oci://w:v1/m.gguf", "hf://o/r", "file:///m.gguf"]
-        ).map(lambda source: {"name": "m", "source": source}),
+        "model": st.sampled_from(SOURCES).map(lambda source: {"name": "m", "source": source}),
         "tracing": st.sampled_from(
             [None, *({"endpoint": f"http://{host}:4318"} for host in ("otel", "10.0.0.7", "a.b.c"))]
         ),

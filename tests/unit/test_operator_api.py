@@ -8,8 +8,10 @@ from baton.engine.quant.kv import KvCacheDtype as EngineKvCacheDtype
 from baton.engine.quant.quantization import Quantization as EngineQuantization
 from baton.engine.speculation import Speculation as EngineSpeculation
 from baton_operator.api import ModelServiceSpec, ScalingMode, parse_service
-from baton_operator.engineapi import KvCacheDtype, Quantization, Speculation
+from baton_operator.engineapi import DraftModel, KvCacheDtype, Quantization, Speculation
 from baton_operator.quantities import Duration, Memory
+from baton_operator.sources import ModelSource
+from baton_operator.writing import written
 from support.model_services import model_service, spec_of
 
 SCALING = {"maxReplicas": 4}
@@ -43,13 +45,7 @@ def test_the_least_that_can_be_said_is_a_model_and_a_decode_role() -> None:
 def test_what_can_be_chosen_of_the_engine_is_what_it_has() -> None:
     assert [one.value for one in Quantization] == [one.value for one in EngineQuantization]
     assert [one.value for one in KvCacheDtype] == [one.value for one in EngineKvCacheDtype]
-
-
-def test_every_guess_that_needs_no_weights_can_be_chosen() -> None:
-    chosen = [one.value for one in Speculation]
-    assert chosen == [
-        one.value for one in EngineSpeculation if one is not EngineSpeculation.DRAFT_MODEL
-    ]
+    assert [one.value for one in Speculation] == [one.value for one in EngineSpeculation]
 
 
 def test_decode_alone_guesses_and_only_if_told_to() -> None:
@@ -58,6 +54,19 @@ def test_decode_alone_guesses_and_only_if_told_to() -> None:
     assert spec_of(decode=said).decode.engine.speculation is Speculation.PROMPT_LOOKUP
     problems = problems_of(model_service(prefill=said))
     assert problems == ("spec.prefill.engine.speculation: there is no such field",)
+
+
+DRAFT = {"source": "hf://org/tiny@main"}
+
+
+def test_a_draft_model_is_read_and_written_as_it_was_said() -> None:
+    said = {"speculation": "draft-model", "draftModel": DRAFT}
+    engine = spec_of(decode={"engine": said}).decode.engine
+    assert engine.speculation is Speculation.DRAFT_MODEL
+    assert engine.draft_model == DraftModel(ModelSource("hf://org/tiny@main"))
+    assert written(engine) == said
+    problems = problems_of(model_service(prefill={"engine": {"draftModel": DRAFT}}))
+    assert problems == ("spec.prefill.engine.draftModel: there is no such field",)
 
 
 def test_what_both_roles_must_share_may_be_said_in_one() -> None:
@@ -164,8 +173,28 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
         ),
         pytest.param(
             {"decode": {"engine": {"speculation": "draft-model"}}},
-            "must be one of none, prompt-lookup",
-            id="guesses-of-a-draft-model",
+            "give draftModel.source",
+            id="guesses-of-no-draft-model",
+        ),
+        pytest.param(
+            {"decode": {"engine": {"draftModel": DRAFT}}},
+            "write that, or drop draftModel",
+            id="draft-model-that-does-not-guess",
+        ),
+        pytest.param(
+            {"decode": {"engine": {"speculation": "prompt-lookup", "draftModel": DRAFT}}},
+            "write that, or drop draftModel",
+            id="guesses-from-elsewhere",
+        ),
+        pytest.param(
+            {"decode": {"engine": {"speculation": "draft-model", "draftModel": {}}}},
+            "draftModel.source: is required",
+            id="draft-model-from-nowhere",
+        ),
+        pytest.param(
+            {"decode": {"engine": {"speculation": "draft-model", "draftModel": {"source": "x"}}}},
+            "draftModel.source: write the source as pvc://CLAIM/PATH",
+            id="draft-model-of-no-source",
         ),
         pytest.param(
             {"router": {"apiKeys": {}}}, "apiKeys.secretName: is required", id="keys-without-secret"

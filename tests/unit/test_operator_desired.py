@@ -228,6 +228,18 @@ def test_weights_from_the_network_are_pulled_before_the_process_starts() -> None
     assert str(cache) in [mount["mountPath"] for mount in pull["volumeMounts"]]
 
 
+def test_what_a_pull_lays_aside_does_not_fill_the_folder_that_has_a_limit() -> None:
+    """Kubelet evicts a pod whose volume grows beyond its limit; a wheel passes through TMPDIR."""
+    pod = pod_of("decode")
+    (pull,) = pod["initContainers"]
+    environ = {one["name"]: one["value"] for one in pull["env"]}
+    volumes = {mount["mountPath"]: mount["name"] for mount in pull["volumeMounts"]}
+    limits = {one["name"]: one.get("emptyDir", {}).get("sizeLimit") for one in pod["volumes"]}
+    assert limits[volumes[environ["TMPDIR"]]] is None
+    assert limits[volumes[environ["HOME"]]] is not None  # where pip would keep a cache
+    assert environ["PIP_NO_CACHE_DIR"] == "1"
+
+
 def test_replicas_are_fixed_decided_or_somebody_elses() -> None:
     made = manifests({Role.PREFILL: 3})
     assert made[("Deployment", "smol-decode")]["spec"]["replicas"] == 2

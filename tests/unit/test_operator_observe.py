@@ -93,6 +93,10 @@ UNSCHEDULABLE = {
             ),
             Trouble("WeightsFailed", "container baton-weights: no such repo"),
         ),
+        (
+            pod(init=[container("baton-draft-weights", state=ended(1, "no such repo"))]),
+            Trouble("WeightsFailed", "container baton-draft-weights: no such repo"),
+        ),
         (pod(container("decode", state=waiting("ContainerCreating"))), None),
         (pod(container("decode", state={"running": {"startedAt": "x"}})), None),
     ],

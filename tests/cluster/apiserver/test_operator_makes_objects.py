@@ -18,6 +18,7 @@ from support.operator_plane import (
     deployment,
     eventually,
     foreign_changes_only,
+    get,
     history,
     kubectl,
     listed,
@@ -72,6 +73,9 @@ def test_kubectl_shows_the_columns(
     assert row.split()[:7] == ["smol", "smollm2-135m", "False", "Pending", "0/2", "0/1", "0/2"]
 
 
+DRAFT = {"source": "pvc://drafts/tiny.gguf"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -81,7 +85,22 @@ def test_kubectl_shows_the_columns(
         ({"slo": {"ttft": "500", "itl": "50ms"}}, "such as 500ms"),
         ({"decode": {"replicas": 0}}, "greater than or equal to 1"),
         ({"decode": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}, "raise maxReplicas"),
-        ({"decode": {"engine": {"speculation": "draft-model"}}}, '"none", "prompt-lookup"'),
+        ({"decode": {"engine": {"speculation": "ouija"}}}, '"prompt-lookup", "draft-model"'),
+        ({"decode": {"engine": {"speculation": "draft-model"}}}, "give draftModel.source"),
+        ({"decode": {"engine": {"draftModel": DRAFT}}}, "write that, or drop draftModel"),
+        (
+            {"decode": {"engine": {"speculation": "none", "draftModel": DRAFT}}},
+            "write that, or drop draftModel",
+        ),
+        (
+            {"decode": {"engine": {"speculation": "draft-model", "draftModel": {}}}},
+            "spec.decode.engine.draftModel.source: Required",
+        ),
+        (
+            {"decode": {"engine": {"speculation": "draft-model", "draftModel": {"source": "x"}}}},
+            "write the source as pvc://",
+        ),
+        ({"prefill": {"engine": {"draftModel": DRAFT}}}, 'field "spec.prefill.engine.draftModel'),
         ({"router": {"apiKeys": {"secretName": "Our Keys"}}}, "write the name of a Secret"),
         ({"prefill": {"engine": {"speculation": "none"}}}, 'field "spec.prefill.engine.spec'),
         ({"tracing": {}}, "spec.tracing.endpoint: Required"),
@@ -130,6 +149,38 @@ def test_policies_let_traces_out_to_every_kind_of_collector_and_are_written_once
     eventually(lambda: operator.metric(PASSES) > passes)
     settle(operator)
     assert foreign_changes_only(before, versions(plane, namespace))
+
+
+def test_a_draft_model_comes_to_decode_alone_and_goes_again(
+    plane: ControlPlane, namespace: str, start: Callable[..., OperatorProcess]
+) -> None:
+    operator = start()
+    apply(plane, service(namespace))
+    eventually(lambda: len(listed(plane, namespace, "deployments")) == 3)
+    settle(operator)
+    before = versions(plane, namespace)
+
+    def brought() -> list[str]:
+        spec = deployment(plane, namespace, "decode")["spec"]["template"]["spec"]
+        there = [*spec["volumes"], *spec["initContainers"]]
+        return [one["name"] for one in there if "draft" in one["name"]]
+
+    for source, names in (
+        ("pvc://drafts/tiny.gguf", ["baton-draft-weights"]),
+        ("oci://localhost/weights:1/model/tiny.gguf", ["baton-draft-weights"] * 2),
+        ("pip://tiny==1#tiny.gguf", ["baton-draft-weights"]),
+    ):
+        engine = {"speculation": "draft-model", "draftModel": {"source": source}}
+        apply(plane, service(namespace, decode={"replicas": 2, "engine": engine}))
+        eventually(lambda names=names: brought() == names)  # type: ignore[misc]
+    decode = get(plane, namespace, "networkpolicy/smol-decode")
+    assert decode["spec"]["policyTypes"] == ["Ingress"]  # pip goes anywhere
+    apply(plane, service(namespace))
+    eventually(lambda: brought() == [])
+    settle(operator)
+    after = versions(plane, namespace)
+    changed = {name for (_, name), version in after.items() if before[_, name] != version}
+    assert changed == {"smol-decode", "smol"}
 
 
 def test_the_name_clients_ask_for_cannot_change(plane: ControlPlane, namespace: str) -> None:
