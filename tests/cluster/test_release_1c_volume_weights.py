@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from baton.router.decide import PROBE_TURNS
 from cluster.harness.commands import until
@@ -23,6 +24,7 @@ SERVICE = "from-volume"
 VOLUME = "baton-test-weights"
 KEYS = "baton-test-keys"
 KEY = "sk-of-a-test"
+GUESSES = "vllm:spec_decode_num_draft_tokens_total{"
 SPANS_LIMIT_S = 60.0  # they leave every five seconds
 
 pytestmark = pytest.mark.timeout(900)
@@ -94,6 +96,9 @@ def served(release: Release, claim: str, keys: str, kept: Collector) -> Iterator
     spec["router"]["replicas"] = spec["decode"]["replicas"] = 1
     spec["router"]["apiKeys"] = {"secretName": keys}
     spec["tracing"] = {"endpoint": kept.url}
+    # The model for its own draft: nobody guesses better, and there is no smaller one.
+    draft = {"speculation": "draft-model", "draftModel": {"source": spec["model"]["source"]}}
+    spec["decode"]["engine"] = spec["decode"]["engine"] | draft
     release.apply(service)
     release.await_answering(SERVICE)
     yield release
@@ -116,6 +121,18 @@ def test_a_model_is_served_from_a_volume_to_who_has_a_key(served: Release, clien
         temperature=0,
     )
     assert "Paris" in (answer.choices[0].message.content or "")
+
+
+def test_decode_guesses_with_the_draft_that_the_spec_names(served: Release, client: OpenAI) -> None:
+    prompt = "Count: one, two, three, four, five, six, seven,"
+    client.completions.create(model=MODEL, prompt=prompt, max_tokens=48, temperature=0)
+    [pod] = served.pods("decode", SERVICE)
+    found = served.cluster.kubectl(
+        *("get", "pod", pod, "-o", "jsonpath={.status.podIP}"), namespace=NAMESPACE
+    )
+    told = httpx.get(f"http://{found}:9090/metrics", timeout=10, trust_env=False).text
+    guessed = [line for line in told.splitlines() if line.startswith(GUESSES)]
+    assert sum(float(line.split()[-1]) for line in guessed) > 0, told
 
 
 def test_one_trace_goes_through_all_roles(served: Release, client: OpenAI, kept: Collector) -> None:
