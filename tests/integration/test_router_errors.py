@@ -51,7 +51,7 @@ def told(answer: httpx.Response, status: int, code: str) -> dict[str, object]:
         pytest.param(b'{"model":' + b"[" * 20_000, "model", id="deep"),
         pytest.param(b'{"model":"bytes","x":' + b"[" * 20_000, None, id="deep-and-unknown"),
         pytest.param(b"[]", None, id="no-object"),
-        pytest.param(b"{}", "model", id="no-model"),
+        pytest.param(b"{}", "messages", id="empty-object"),
         pytest.param(b'{"model": "bytes"}', "messages", id="no-messages"),
         pytest.param(b'{"model": 3, "messages": []}', "model", id="model-no-text"),
         pytest.param(b'{"model": "bytes", "messages": "hi"}', "messages", id="messages-no-list"),
@@ -136,10 +136,10 @@ async def test_too_long_a_prompt_names_the_limit_and_the_counts(
     router: RunningRouter, worker: FakeDecode
 ) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        await router.openai.completions.create(model="bytes", prompt="x" * 110, max_tokens=50)
+        await router.openai.completions.create(model="bytes", prompt="x" * 119, max_tokens=50)
     message = told(refused.value.response, 400, "context_length_exceeded")["message"]
     assert "maximum context length is 120 tokens" in str(message)
-    assert "161 tokens (111 in the prompt, 50 in the completion)" in str(message)
+    assert "121 tokens (120 in the prompt, 1 in the completion)" in str(message)
     with pytest.raises(openai.BadRequestError) as refused:
         await router.openai.completions.create(model="bytes", prompt="x" * 40_000)
     assert refused.value.code == "context_length_exceeded"

@@ -1,5 +1,6 @@
 """The OpenAI endpoint as the unmodified `openai` client sees it, before a fake decode worker."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -97,6 +98,38 @@ async def test_stop_string_cuts_the_text_and_cancels_the_work(
     assert "".join(choice.text for choice in choices) == "Paris is"
     assert choices[-1].finish_reason == "stop"
     await worker.until(lambda w: w.cancels == [w.submits[0].request_id])
+
+
+@pytest.mark.parametrize("chat", [False, True], ids=["text", "chat"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        pytest.param({"stop": ["never", " the"]}, " the", id="string"),
+        pytest.param({"stop_token_ids": [ord(".")]}, ord("."), id="token"),
+        pytest.param({}, None, id="its-own-end"),
+    ],
+)
+async def test_what_stopped_an_answer_is_told(
+    router: RunningRouter,
+    worker: FakeDecode,
+    fields: dict[str, Any],
+    reason: object,
+    streamed: bool,
+    chat: bool,
+) -> None:
+    if "stop_token_ids" in fields:
+        worker.script.reply = lambda _: list(PARIS.encode())  # its last one is the full stop
+    body = {"model": "bytes", "stream": streamed, **fields}
+    body |= {"messages": QUESTION} if chat else {"prompt": "x", "max_tokens": 50}
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    answer = await router.http.post(path, json=body)
+    if not streamed:
+        (choice,) = answer.json()["choices"]
+    else:
+        lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n")]
+        choice = json.loads(lines[-3])["choices"][0]  # before [DONE] and what is behind it
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", reason)
 
 
 async def test_stop_string_can_be_kept(router: RunningRouter) -> None:

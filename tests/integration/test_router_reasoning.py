@@ -48,9 +48,9 @@ async def ask(router: RunningRouter, *, streamed: bool, **fields: Any) -> Answer
     create = router.openai.chat.completions.create
     if not streamed:
         answer = await create(**fields)
-        message = answer.choices[0].message
-        thought = getattr(message, "reasoning", "")
-        assert getattr(message, "reasoning_content", "") == thought
+        message: Any = answer.choices[0].message
+        thought = getattr(message, "reasoning", None) or ""
+        assert (getattr(message, "reasoning_content", None) or "") == thought
         calls = [call.function.name for call in message.tool_calls or ()]
         finish, usage = answer.choices[0].finish_reason, answer.usage
         content = message.content or ""
@@ -103,6 +103,16 @@ async def test_who_does_not_want_thoughts_is_not_told(
     answer = await ask(router, streamed=streamed, extra_body=without)
     assert (answer.content, answer.thought) == ("Four.", "")
     assert answer.thought_tokens > 0
+
+
+async def test_where_thoughts_might_have_been_the_fields_are_there(
+    router: RunningRouter, worker: FakeDecode
+) -> None:
+    worker.script.reply = says("Four.")
+    body = {"messages": QUESTION}
+    message = (await router.http.post("/v1/chat/completions", json=body)).json()["choices"][0]
+    told = {"reasoning": None, "reasoning_content": None}
+    assert message["message"] == {"role": "assistant", "content": "Four.", "refusal": None, **told}
 
 
 @both_ways

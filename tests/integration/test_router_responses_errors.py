@@ -11,7 +11,8 @@ from support.router_process import RunningRouter, running_router
 from support.tool_models import QWEN_LIKE, tool_model
 
 BROKEN = {"type": "function", "name": "f", "parameters": {"properties": 3}}
-CUT_CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{"}
+DEEP = '{"a":' * 200 + "1" + "}" * 200
+DEEP_CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": DEEP}
 IMAGE = {"type": "input_image", "image_url": "data:"}
 
 
@@ -48,7 +49,8 @@ async def client(router: RunningRouter) -> AsyncIterator[openai.AsyncOpenAI]:
         pytest.param({"n": 2}, "n", id="n"),
         pytest.param({"max_tokens": 5}, "max_tokens", id="chats-limit"),
         pytest.param({"max_output_tokens": 0}, "max_output_tokens", id="limit"),
-        pytest.param({"max_output_tokens": 8_000}, "input", id="context"),
+        pytest.param({"input": "x" * 8_000}, "input", id="context"),
+        pytest.param({"reasoning": {"effort": "bogus"}}, "reasoning.effort", id="effort"),
         pytest.param({"temperature": 2.1}, "temperature", id="temperature"),
         pytest.param({"top_logprobs": 2}, "top_logprobs", id="top-logprobs-alone"),
         pytest.param({"include": LOGPROBS, "top_logprobs": 21}, "top_logprobs", id="top-logprobs"),
@@ -58,7 +60,9 @@ async def client(router: RunningRouter) -> AsyncIterator[openai.AsyncOpenAI]:
         pytest.param({"input": [user(IMAGE)]}, "input[0].content[0]", id="image"),
         pytest.param({"input": [user({"type": 1})]}, "input[0].content[0].type", id="part"),
         pytest.param(
-            {"input": [user(), CUT_CALL], "instructions": "x"}, "input[1].arguments", id="arguments"
+            {"input": [user(), DEEP_CALL], "instructions": "x"},
+            "input[1].arguments",
+            id="arguments",
         ),
         pytest.param({"text": {"format": {"type": "xml"}}}, "text.format.type", id="format"),
         pytest.param(

@@ -6,6 +6,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,42 @@ async def test_a_stop_lets_children_end_in_their_own_way() -> None:
     await running
     assert heard.said_by("polite") == ["up", "bye"]
     assert heard.events == []
+
+
+async def test_who_needs_the_others_ends_before_they_are_told_to(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    front = python(
+        "front",
+        f"""
+        import pathlib, signal, sys, time
+        def end(*_):
+            time.sleep(0.3)
+            pathlib.Path({str(ended)!r}).touch()
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, end)
+        print("up", flush=True)
+        signal.pause()
+        """,
+    )
+    back = python(
+        "back",
+        f"""
+        import pathlib, signal, sys
+        def end(*_):
+            print(pathlib.Path({str(ended)!r}).exists(), flush=True)
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, end)
+        print("up", flush=True)
+        signal.pause()
+        """,
+    )
+    heard = Heard()
+    watched = supervisor(back, replace(front, ends_first=True), heard=heard)
+    running = asyncio.create_task(watched.run())
+    await heard.until(lambda: len(heard.lines) == 2)
+    watched.stop()
+    await asyncio.wait_for(running, WAIT_LIMIT_S)
+    assert heard.said_by("back") == ["up", "True"]
 
 
 async def test_a_child_that_ignores_the_stop_is_killed_after_the_limit() -> None:

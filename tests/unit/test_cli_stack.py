@@ -67,7 +67,14 @@ def test_router_knows_every_worker_by_role() -> None:
         "--prefill-workers": "127.0.0.1:7001,127.0.0.1:7002",
         "--decode-workers": "127.0.0.1:7003",
         "--cores-shared": "true",
+        "--drain-timeout-s": "5",
     }
+
+
+def test_the_router_ends_before_the_workers_that_it_needs() -> None:
+    *workers, router = stack_children(options(), [7001, 7002], "py")
+    assert router.ends_first
+    assert not any(worker.ends_first for worker in workers)
 
 
 def test_without_prefill_workers_the_router_gets_no_such_flag() -> None:

@@ -16,7 +16,7 @@ from baton.router.openai.prompts import Prompt
 from baton.router.openai.responses import Head, Usage
 from baton.router.openai.thoughts import Thinking
 from baton.router.openai.tools.syntax import HERMES
-from support.byte_tokenizer import BOS, ByteTokenizer, byte_model
+from support.byte_tokenizer import BOS, EOS, ByteTokenizer, byte_model
 from support.tool_requests import calling
 
 HEAD = Head("id-1", 1_700_000_000, 'bytes "quoted"')
@@ -35,12 +35,13 @@ def events(data: bytes) -> list[Any]:
 
 
 def chunk(index: int = 0, **choice: object) -> dict[str, object]:
+    ending = {"stop_reason": None} if "finish_reason" in choice else {}
     return {
         "id": "id-1",
         "object": "chat.completion.chunk",
         "created": 1_700_000_000,
         "model": 'bytes "quoted"',
-        "choices": [{"index": index, "logprobs": None, "finish_reason": None, **choice}],
+        "choices": [{"index": index, "logprobs": None, "finish_reason": None, **ending, **choice}],
     }
 
 
@@ -147,6 +148,7 @@ def test_completion_chunks_echo_once_and_count_offsets_on() -> None:
                 "text_offset": [1],
             },
             "finish_reason": "stop",
+            "stop_reason": None,
         }
     ]
 
@@ -177,12 +179,30 @@ def test_parts_of_a_character_keep_their_bytes_and_move_the_offset_once() -> Non
     samples = [TokenSample(i, -1.0) for i in (BOS, 0xC3, 0xA9, 0x61)]
     entries = chat_entries(samples, ByteTokenizer())
     assert [entry["bytes"] for entry in entries[1:]] == [[0xC3], [0xA9], [0x61]]
-    lists = CompletionLists(ByteTokenizer(), skip_special=True).add(samples)
+    lists = CompletionLists(ByteTokenizer(), skip_special=True).add((), samples)
     assert lists["tokens"] == ["<s>", "\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}", "a"]
     assert lists["text_offset"] == [0, 0, 0, 1]
 
 
+def offsets(prompt: str | None, ids: list[int], *, skip_special: bool) -> list[int]:
+    lists = CompletionLists(ByteTokenizer(), skip_special=skip_special, prompt=prompt)
+    told = lists.add([TokenSample(i) for i in ids], [TokenSample(0x61, -1.0)])
+    return list(told["text_offset"])
+
+
+@pytest.mark.parametrize("skip_special", [True, False])
+def test_offsets_count_what_is_echoed(skip_special: bool) -> None:
+    # As a text it is echoed as it was written, special tokens too, but none that was put in front.
+    assert offsets("a</s>b", [BOS, 0x61, EOS, 0x62], skip_special=skip_special) == [0, 0, 1, 5, 6]
+    assert offsets("<s>b", [BOS, 0x62], skip_special=skip_special) == [0, 3, 4]
+
+
+def test_offsets_of_ids_count_what_is_decoded_of_them() -> None:
+    assert offsets(None, [BOS, 0x61, EOS], skip_special=True) == [0, 0, 1, 1]
+    assert offsets(None, [BOS, 0x61, EOS], skip_special=False) == [0, 3, 4, 8]
+
+
 def test_alternatives_always_hold_the_chosen_token() -> None:
     sample = TokenSample(65, -3.0, (TokenLogprob(66, -1.0),))
-    lists = CompletionLists(ByteTokenizer(), skip_special=True).add([sample])
+    lists = CompletionLists(ByteTokenizer(), skip_special=True).add((), [sample])
     assert lists["top_logprobs"] == [{"B": -1.0, "A": -3.0}]

@@ -12,7 +12,7 @@ from support.tool_requests import TOOLS, chat_request, hermes_call
 USER = {"role": "user", "content": "Weather?"}
 
 
-def called(name: str, arguments: str, **fields: object) -> dict[str, Any]:
+def called(name: str, arguments: str | dict[str, Any], **fields: object) -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
     return {"id": f"call_{name}", "type": "function", "function": function, **fields}
 
@@ -26,6 +26,13 @@ RESULTS = [
     {"role": "tool", "tool_call_id": "call_weather", "name": "weather", "content": "rain"},
     {"role": "tool", "tool_call_id": "call_clock", "content": [{"type": "text", "text": "noon"}]},
 ]
+
+
+def deep(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
 
 
 def told(*messages: object) -> list[TemplateMessage]:
@@ -89,9 +96,7 @@ def test_only_the_assistant_thinks() -> None:
                 "messages[0].tool_calls[0].function.arguments",
                 id=f"arguments-{number}",
             )
-            for number, arguments in enumerate(
-                ("", "{", "[]", "null", '{"a": NaN}', '{"a":' * 200 + "1" + "}" * 200, "[" * 9_999)
-            )
+            for number, arguments in enumerate(('{"a":' * 200 + "1" + "}" * 200, deep(200)))
         ),
     ],
 )
@@ -99,6 +104,25 @@ def test_what_is_wrong_is_refused_by_its_field(message: object, param: str) -> N
     with pytest.raises(InvalidRequest) as refused:
         told(message)
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[]", "null", '{"a": NaN}', "[" * 9_999])
+def test_a_call_whose_arguments_were_cut_does_not_end_the_conversation(arguments: str) -> None:
+    (message,) = told({"role": "assistant", "tool_calls": [called("f", arguments)]})
+    assert message["tool_calls"][0]["function"]["arguments"] == {}
+
+
+def test_arguments_may_come_as_the_object_they_are() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    bare = {"type": "function", "function": {"name": "g"}}
+    (message,) = told({"role": "assistant", "tool_calls": [call, bare]})
+    found = [call["function"]["arguments"] for call in message["tool_calls"]]
+    assert found == [{"a": 1}, {}]
+
+
+def test_a_refusal_in_an_earlier_answer_is_what_was_said() -> None:
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    assert told(refused) == [{"role": "assistant", "content": "No."}]
 
 
 def test_in_words_a_conversation_is_text_of_three_roles() -> None:

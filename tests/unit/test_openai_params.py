@@ -37,7 +37,7 @@ def test_defaults_are_openais() -> None:
     ("field", "good", "bad"),
     [
         ("temperature", (0, 2), (-0.1, 2.1, INF)),
-        ("top_p", (1e-9, 1), (0, 1.1, -1)),
+        ("top_p", (1e-9, 1), (1.1, -1)),
         ("min_p", (0, 1), (-0.1, 1.1)),
         ("top_k", (-1, 0, 1, 10**9), (-2, 2**63)),
         ("presence_penalty", (-2, 2), (-2.1, 2.1)),
@@ -70,7 +70,7 @@ def test_stop_strings(stop: object, stops: tuple[str, ...]) -> None:
     assert params.text_options(chat(stop=stop)).stops == stops
 
 
-@pytest.mark.parametrize("stop", ["", ["a", ""], list("abcde"), "x" * 1_001])
+@pytest.mark.parametrize("stop", ["", ["a", ""], ["a"] * 65, "x" * 1_001])
 def test_stop_strings_out_of_bounds(stop: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         params.text_options(chat(stop=stop))
@@ -84,6 +84,7 @@ def test_stop_strings_out_of_bounds(stop: object) -> None:
         pytest.param({"max_tokens": 5}, 30, 5, id="old-name"),
         pytest.param({"max_completion_tokens": 6, "max_tokens": 5}, 30, 6, id="new-name-wins"),
         pytest.param({"max_tokens": 70}, 30, 70, id="exactly-full"),
+        pytest.param({"max_tokens": 10**6}, 30, 70, id="more-than-fits"),
     ],
 )
 def test_chat_max_tokens(fields: dict[str, int], prompt_tokens: int, expected: int) -> None:
@@ -96,8 +97,6 @@ def test_chat_max_tokens(fields: dict[str, int], prompt_tokens: int, expected: i
 def test_a_prompt_that_fills_the_context_leaves_no_room_for_an_answer() -> None:
     with pytest.raises(PromptTooLong, match="101 tokens \\(100 in the messages, 1 in"):
         params.chat_max_tokens(chat(), prompt_tokens=100, context_length_max=100)
-    with pytest.raises(PromptTooLong):
-        params.chat_max_tokens(chat(max_tokens=71), prompt_tokens=30, context_length_max=100)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +105,7 @@ def test_a_prompt_that_fills_the_context_leaves_no_room_for_an_answer() -> None:
         pytest.param({}, 10, 16, id="default"),
         pytest.param({}, 90, 10, id="default-shrinks-to-fit"),
         pytest.param({"max_tokens": 0, "echo": True}, 100, 0, id="echo-only"),
+        pytest.param({"max_tokens": 50}, 90, 10, id="more-than-fits"),
     ],
 )
 def test_completion_max_tokens(
@@ -123,6 +123,18 @@ def test_zero_tokens_without_echo_ask_for_nothing() -> None:
             completion(max_tokens=0), prompt_tokens=1, context_length_max=9
         )
     assert refused.value.param == "max_tokens"
+
+
+def test_a_share_of_nothing_is_the_likeliest_token_alone() -> None:
+    assert (sampling(top_p=0).top_k, sampling(top_p=0, top_k=40).top_k) == (1, 1)
+    assert sampling(top_p=0).top_p == 1.0
+
+
+@pytest.mark.parametrize("effort", ["", "bogus", "None"])
+def test_an_effort_that_nobody_knows_is_refused(effort: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        params.template_variables(chat(reasoning_effort=effort))
+    assert refused.value.param == "reasoning_effort"
 
 
 def test_seeds_are_64_bits_and_choices_differ() -> None:

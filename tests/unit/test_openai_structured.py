@@ -43,6 +43,7 @@ def json_schema(schema: object, **fields: object) -> dict[str, object]:
         {"structured_outputs": None},
         {"structured_outputs": {}},
         {"structured_outputs": {"json_object": False}},
+        {"structured_outputs": {"disable_any_whitespace": False, "whitespace_pattern": None}},
     ],
 )
 def test_nothing_is_asked_for(fields: dict[str, object]) -> None:
@@ -55,6 +56,10 @@ def test_nothing_is_asked_for(fields: dict[str, object]) -> None:
         (
             {"response_format": {"type": "json_object"}},
             object_grammar(),
+        ),
+        (
+            {"response_format": {"type": "json_object", "schema": SCHEMA}},
+            schema_grammar(SCHEMA, strict=False),
         ),
         (
             {"response_format": json_schema(SCHEMA)},
@@ -107,8 +112,11 @@ def test_each_way_to_ask_for_a_form(fields: dict[str, object], found: str) -> No
             {"structured_outputs": {"choice": ["x"] * (CHOICES_MAX + 1)}},
             "structured_outputs.choice",
         ),
-        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs"),
-        ({"structured_outputs": {"whitespace_pattern": "x"}}, "structured_outputs"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
+        (
+            {"structured_outputs": {"whitespace_pattern": "x"}},
+            "structured_outputs.whitespace_pattern",
+        ),
         ({"structured_outputs": {"regex": "a*" * 3_000}}, "structured_outputs.regex"),
         ({"response_format": json_schema({"pattern": "a*" * 3_000})}, "response_format"),
         (

@@ -10,6 +10,7 @@ class Child:
 
     name: str
     command: tuple[str, ...]
+    ends_first: bool = False  # others are told to end once it has: it still needs them
 
 
 def described_exit(exit_code: int) -> str:

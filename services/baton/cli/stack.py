@@ -130,8 +130,9 @@ def _router(
         *("--decode-workers", ",".join(decodes)),
         *(("--prefill-workers", ",".join(prefills), "--cores-shared", "true") if prefills else ()),
         *(("--api-keys-file", str(keys)) if keys else ()),
+        *("--drain-timeout-s", str(DRAIN_TIMEOUT_S)),
     )
-    return Child("router", command)
+    return Child("router", command, ends_first=True)
 
 
 def _model_flags(options: StackOptions) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Acts on the decisions of `restarts`. Knows commands and exit codes; knows nothing of what the
 children serve. Each child sits in its own process group (Ctrl-C reaches only us) and is tethered
-(it dies when we are killed), so whatever ends the supervisor ends the stack.
+(it dies when we are killed), so whatever ends the supervisor ends the stack. A stop reaches those
+first that need the others to end well.
 """
 
 import asyncio
@@ -57,6 +58,9 @@ class Supervisor:
         self._stop_limit_s = stop_limit_s
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._first = {child.name for child in children if child.ends_first}  # that have not ended
+        self._first_ended = asyncio.Event()
+        self._note_first()
         self._failure: Unavailable | None = None
 
     def stop(self) -> None:
@@ -77,6 +81,17 @@ class Supervisor:
             raise self._failure
 
     async def _keep(self, child: Child) -> None:
+        try:
+            await self._keep_alive(child)
+        finally:
+            self._first.discard(child.name)
+            self._note_first()
+
+    def _note_first(self) -> None:
+        if not self._first:
+            self._first_ended.set()
+
+    async def _keep_alive(self, child: Child) -> None:
         record = DeathRecord()
         while not self._stopping.is_set():
             exit_code = await self._live(child)
@@ -110,6 +125,8 @@ class Supervisor:
         relay = asyncio.create_task(self._relay(child.name, process))
         try:
             await first_of(process.wait(), self._stopping.wait())
+            if not child.ends_first:
+                await first_of(process.wait(), self._first_ended.wait(), self._hurry.wait())
             if process.returncode is None:
                 await self._end(process)
             return await process.wait()

@@ -55,7 +55,8 @@ def object_grammar() -> str:
 
 
 def _json(schema: JsonSchema, how: Mapping[str, object]) -> str:
-    return LLMatcher.grammar_from_json_schema(dict(schema), overrides=how)  # type: ignore[arg-type]
+    # As text: of the library's own way into JSON, integers beyond 64 bits fall out.
+    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=how)  # type: ignore[arg-type]
 
 
 def _reading(schema: JsonSchema, *, strict: bool) -> Mapping[str, object]:

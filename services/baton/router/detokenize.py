@@ -87,6 +87,11 @@ class Detokenizer:
         """Whether a stop string has ended the text."""
         return self._matcher.matched is not None
 
+    @property
+    def stop(self) -> str | None:
+        """The stop string that has."""
+        return self._matcher.matched
+
     def feed(self, token_id: int) -> str:
         """The text that became certain with this token. Not to be called once `stopped`."""
         self._tokens += 1

@@ -4,7 +4,7 @@ deltas of a streamed one.
 Pure. Knows neither models nor streams.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from baton.engine.params import FinishReason
@@ -28,6 +28,10 @@ def read_events(reader: CallReader | None, text: str, finish: FinishReason | Non
 def thought_fields(thought: str) -> dict[str, Any]:
     """Under vLLM's name and under DeepSeek's, which clients of either look for."""
     return {"reasoning": thought, "reasoning_content": thought} if thought else {}
+
+
+NO_THOUGHT: Mapping[str, None] = {"reasoning": None, "reasoning_content": None}
+"""Of a message that might have had some: clients of such models look at the fields."""
 
 
 def message_of(events: Sequence[Event]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import msgspec
 
 from baton.common.errors import BatonError
-from baton.engine.params import FinishReason
 from baton.router.openai.answer import (
     call_reader,
     delta_of,
@@ -90,10 +89,9 @@ class ChatChunks:
         elif piece.text or (piece.samples and piece.finish is None):
             events = start + b'"delta":{"content":' + _json(piece.text) + self._plain_end
         if piece.finish is not None:
-            reason = _json(piece.finish.value)
-            events += (
-                start + b'"delta":{},"logprobs":null,"finish_reason":' + reason + self._frame.tail
-            )
+            ended = b'"delta":{},"logprobs":null,"finish_reason":%b,"stop_reason":%b'
+            events += start + ended % (_json(piece.finish.value), _json(piece.stop))
+            events += self._frame.tail
         return events
 
     def closing(self, usage: Usage) -> bytes:
@@ -121,22 +119,24 @@ class PartedChunks(ChatChunks):
         if not deltas and piece.samples and (logprobs or piece.finish is None):
             deltas = [{"content": ""}]
         told = [
-            self._event(piece.index, delta, logprobs if number == 0 else None, None)
+            self._event(piece.index, delta, logprobs if number == 0 else None)
             for number, delta in enumerate(deltas)
         ]
         if piece.finish is not None:
-            told.append(self._event(piece.index, {}, None, reason_of(piece.finish, reader)))
+            reason = reason_of(piece.finish, reader)
+            told.append(self._event(piece.index, {}, None, reason, stop_reason=piece.stop))
         return b"".join(told)
 
     def _event(
-        self, index: int, delta: dict[str, Any], logprobs: object, reason: str | None
+        self,
+        index: int,
+        delta: dict[str, Any],
+        logprobs: object,
+        reason: str | None = None,
+        **last: object,
     ) -> bytes:
-        said = b'"delta":%b,"logprobs":%b,"finish_reason":%b'
-        return (
-            self._starts[index]
-            + said % (_json(delta), _json(logprobs), _json(reason))
-            + self._frame.tail
-        )
+        told = {"delta": delta, "logprobs": logprobs, "finish_reason": reason, **last}
+        return self._starts[index] + _json(told)[1:-1] + self._frame.tail
 
 
 def chat_chunks(plan: Plan, head: Head, model: TextModel) -> Chunks:
@@ -165,14 +165,14 @@ class CompletionChunks:
         text = self._echoes.pop(piece.index, "") + piece.text
         logprobs = b"null"
         if self._lists is not None:
-            samples = [*piece.prompt_logprobs, *piece.samples]
-            logprobs = _json(self._lists[piece.index].add(samples)) if samples else b"null"
+            told = self._lists[piece.index].add(piece.prompt_logprobs, piece.samples)
+            logprobs = _json(told) if told["tokens"] else b"null"
         if not text and piece.finish is None and not piece.samples:
             return b""
         return (
             self._starts[piece.index]
             + _json(text)
-            + b',"logprobs":%b,"finish_reason":%b' % (logprobs, _finish(piece.finish))
+            + b',"logprobs":%b,"finish_reason":%b' % (logprobs, _finish(piece))
             + self._frame.tail
         )
 
@@ -189,5 +189,8 @@ def error_event(error: BatonError) -> bytes:
     return b"data: " + _json(body) + b"\n\n" + DONE
 
 
-def _finish(reason: FinishReason | None) -> bytes:
-    return b"null" if reason is None else _json(reason.value)
+def _finish(piece: Piece) -> bytes:
+    """And what stopped it, in the last one."""
+    if piece.finish is None:
+        return b"null"
+    return _json(piece.finish.value) + b',"stop_reason":' + _json(piece.stop)

@@ -75,6 +75,8 @@ def _thought(message: Message) -> str | None:
 
 
 def _part_text(part: ContentPart, where: str) -> str:
+    if part.type == "refusal" and part.refusal is not None:
+        return part.refusal  # an earlier answer's
     if part.type != "text" or part.text is None:
         raise InvalidRequest(
             f"'{where}' must be a text part; others are not supported.", param=where
@@ -94,17 +96,21 @@ def _call(where: str, call: ToolCall) -> dict[str, Any]:
     if call.type != "function":
         raise InvalidRequest(f"'{where}.type' must be 'function'.", param=f"{where}.type")
     arguments = _object(call.function.arguments)
-    if arguments is None or too_deep(arguments):
+    if too_deep(arguments):
         field = f"{where}.function.arguments"
-        message = f"'{field}' must be the text of a JSON object, on at most {DEPTH_MAX} levels."
+        message = f"'{field}' may have at most {DEPTH_MAX} levels."
         raise InvalidRequest(message, param=field)
     known = {} if call.id is None else {"id": call.id}
     function = {"name": call.function.name, "arguments": arguments}
     return {**known, "type": "function", "function": function}
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _object(arguments: str | dict[str, Any]) -> dict[str, Any]:
+    """None of what is no object: a call that was cut by its limit is in the conversation for good,
+    which must go on all the same."""
+    if not isinstance(arguments, str):
+        return arguments
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.json.decode(arguments, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
-        return None
+        return {}

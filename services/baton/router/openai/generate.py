@@ -41,6 +41,7 @@ class Piece(msgspec.Struct, frozen=True):
     prompt_logprobs: tuple[TokenSample, ...] = ()  # in the first piece, where asked
     thought: str = ""  # stands before the text
     thought_tokens: int = 0  # how many more have turned out to be thoughts'
+    stop: str | int | None = None  # in the last one: what stopped it, where the request named that
 
 
 def generate(
@@ -116,9 +117,20 @@ def _piece(choice: Choice, detokenizer: Detokenizer, update: Update) -> Piece:
         text=text,
         samples=samples,
         finish=finish,
+        stop=_stop(choice, detokenizer, samples) if finish is FinishReason.STOP else None,
         cached_tokens=(update.cached_tokens or 0) if choice.first_of_prompt else 0,
         prompt_logprobs=update.prompt_logprobs,
     )
+
+
+def _stop(
+    choice: Choice, detokenizer: Detokenizer, samples: Sequence[TokenSample]
+) -> str | int | None:
+    """A string, or the id of a token; None: the model's own end."""
+    if detokenizer.stopped:
+        return detokenizer.stop
+    last = samples[-1].token_id if samples else None
+    return last if last in choice.params.stop_token_ids else None
 
 
 def _split(piece: Piece, thoughts: ThoughtReader) -> Piece:

@@ -35,30 +35,45 @@ def _entry(token: bytes, logprob: float | None) -> dict[str, Any]:
 class CompletionLists:
     """Builds the four lists of a choice, in one go or piece by piece; text offsets run on."""
 
-    def __init__(self, tokenizer: TokenBytes, *, skip_special: bool, offset: int = 0) -> None:
-        """`offset`: characters of text before the first token."""
+    def __init__(
+        self, tokenizer: TokenBytes, *, skip_special: bool, prompt: str | None = None
+    ) -> None:
+        """`prompt`: as the client wrote it, where it was no token ids."""
         self._tokenizer = tokenizer
         self._skip_special = skip_special
+        self._prompt = prompt
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._offset = offset
+        self._offset = 0
 
-    def add(self, samples: Sequence[TokenSample]) -> dict[str, list[Any]]:
-        """The lists of `samples`, which follow those added before."""
+    def add(
+        self, prompt: Sequence[TokenSample], output: Sequence[TokenSample]
+    ) -> dict[str, list[Any]]:
+        """The lists of these tokens, which follow those added before; those of the prompt, where
+        they are told, come in the first call."""
         lists: dict[str, list[Any]] = {
             "tokens": [],
             "token_logprobs": [],
             "top_logprobs": [],
             "text_offset": [],
         }
-        for sample in samples:
+        for place, sample in enumerate([*prompt, *output]):
             token = self._tokenizer.token_bytes(sample.token_id)
             lists["tokens"].append(_text(token))
             lists["token_logprobs"].append(_known(sample.logprob))
             lists["top_logprobs"].append(self._alternatives(sample))
             lists["text_offset"].append(self._offset)
-            if not (self._skip_special and self._tokenizer.is_special(sample.token_id)):
+            written = self._prompt is not None and place < len(prompt)
+            if self._echoed(place, token) if written else self._shown(sample.token_id):
                 self._offset += len(self._utf8.decode(token))
         return lists
+
+    def _echoed(self, place: int, token: bytes) -> bool:
+        """Whether it stands in the prompt as the client wrote it: all do but what the tokenizer has
+        put in front."""
+        return place > 0 or (self._prompt or "").startswith(_text(token))
+
+    def _shown(self, token_id: int) -> bool:
+        return not (self._skip_special and self._tokenizer.is_special(token_id))
 
     def _alternatives(self, sample: TokenSample) -> dict[str, float] | None:
         """By text, the chosen token among them. None for a prompt's first token."""

@@ -13,11 +13,13 @@ from baton.router.openai.prompts import Ending
 from baton.router.openai.schemas import ChatRequest, CompletionRequest, Generation
 
 CHOICES_MAX = 128  # OpenAI's limit for n
-STOPS_MAX = 4  # OpenAI's
+STOPS_MAX = 64  # OpenAI stops at 4, evaluations of code send five and more
 STOP_CHARACTERS_MAX = 1_000  # a stop string is searched for at every token
 STOP_TOKEN_IDS_MAX = 128
 LOGIT_BIAS_MAX = 1_024  # entries; OpenAI stops at 300
+TOP_TOKEN_ALONE = 1  # top_k for who asks for a share of nothing
 TOP_LOGPROBS_MAX = 20  # OpenAI's for chat; vLLM allows as many for completions
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 COMPLETION_TOKENS_DEFAULT = 16  # OpenAI's
 CACHE_SALT_CHARACTERS_MAX = 128
 CACHE_SALT_BYTES = 16
@@ -60,6 +62,9 @@ def priority(request: Generation) -> int:
 def template_variables(request: ChatRequest) -> dict[str, object]:
     """What a chat template is told. No effort is not to think, which templates know as a switch."""
     effort = request.reasoning_effort
+    if effort is not None and effort not in EFFORTS:
+        message = f"'reasoning_effort' must be one of {', '.join(EFFORTS)}."
+        raise InvalidRequest(message, param="reasoning_effort")
     told: dict[str, object] = {} if effort is None else {"reasoning_effort": effort}
     if effort == "none":
         told["enable_thinking"] = False
@@ -67,36 +72,37 @@ def template_variables(request: ChatRequest) -> dict[str, object]:
 
 
 def chat_max_tokens(request: ChatRequest, *, prompt_tokens: int, context_length_max: int) -> int:
-    """Output tokens; what fits where the request does not say."""
+    """Output tokens; what fits where the request does not say, or asks for more."""
     name, asked = "max_completion_tokens", request.max_completion_tokens
     if asked is None:
         name, asked = "max_tokens", request.max_tokens
     if asked is not None and asked < 1:
         raise InvalidRequest(f"'{name}' must be at least 1, not {_shown(asked)}.", param=name)
-    room = _room("messages", prompt_tokens, asked or 1, context_length_max)
-    return room if asked is None else asked
+    room = _room("messages", prompt_tokens, 1, context_length_max)
+    return room if asked is None else min(asked, room)
 
 
 def completion_max_tokens(
     request: CompletionRequest, *, prompt_tokens: int, context_length_max: int
 ) -> int:
-    """Output tokens; 0 only with `echo`, for those who want the prompt's logprobs."""
+    """Output tokens, as many as fit; 0 only with `echo`, for those who want the prompt's
+    logprobs."""
     asked = request.max_tokens
     least = 0 if request.echo else 1
     if asked is not None and asked < least:
         message = f"'max_tokens' must be at least 1 (0 with 'echo'), not {_shown(asked)}."
         raise InvalidRequest(message, param="max_tokens")
-    room = _room("prompt", prompt_tokens, 1 if asked is None else asked, context_length_max)
-    return min(room, COMPLETION_TOKENS_DEFAULT) if asked is None else asked
+    room = _room("prompt", prompt_tokens, 0 if asked == 0 else 1, context_length_max)
+    return min(room, COMPLETION_TOKENS_DEFAULT if asked is None else asked)
 
 
-def _room(name: str, prompt_tokens: int, asked: int, context_length_max: int) -> int:
-    """Output tokens that fit after the prompt. Raises PromptTooLong when `asked` do not."""
-    if prompt_tokens + asked > context_length_max:
+def _room(name: str, prompt_tokens: int, least: int, context_length_max: int) -> int:
+    """Output tokens that fit after the prompt. Raises PromptTooLong where `least` do not."""
+    if prompt_tokens + least > context_length_max:
         raise PromptTooLong(
             f"This model's maximum context length is {context_length_max} tokens. However, you "
-            f"requested {_shown(prompt_tokens + asked)} tokens ({prompt_tokens} in the {name}, "
-            f"{_shown(asked)} in the completion). Please shorten either.",
+            f"requested at least {prompt_tokens + least} tokens ({prompt_tokens} in the {name}, "
+            f"{least} in the completion). Please shorten it.",
             param=name,
         )
     return context_length_max - prompt_tokens
@@ -114,13 +120,14 @@ def sampling_params(
 ) -> SamplingParams:
     if grammar is not None:
         _refuse_beside_grammar(request)
+    top_p = _between("top_p", request.top_p, 0.0, 1.0, default=1.0)
     top_k = _within("top_k", request.top_k, -1, INT64_MAX, default=0)
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=_within("min_tokens", request.min_tokens, 0, max_tokens, default=0),
         temperature=_between("temperature", request.temperature, 0.0, 2.0, default=1.0),
-        top_p=_above_zero("top_p", request.top_p, 1.0, default=1.0),
-        top_k=0 if top_k == -1 else min(top_k, vocab_size),
+        top_p=top_p or 1.0,
+        top_k=(0 if top_k == -1 else min(top_k, vocab_size)) if top_p else TOP_TOKEN_ALONE,
         min_p=_between("min_p", request.min_p, 0.0, 1.0, default=0.0),
         presence_penalty=_between(
             "presence_penalty", request.presence_penalty, -2.0, 2.0, default=0.0

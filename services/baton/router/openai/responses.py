@@ -9,6 +9,7 @@ from typing import Any
 
 from baton.engine.params import FinishReason, TokenSample
 from baton.router.openai.answer import (
+    NO_THOUGHT,
     call_reader,
     message_of,
     read_events,
@@ -63,6 +64,7 @@ class _Whole:
     samples: list[TokenSample] = field(default_factory=list)
     prompt_logprobs: tuple[TokenSample, ...] = ()
     finish: FinishReason | None = None
+    stop: str | int | None = None
 
     @property
     def finish_reason(self) -> str | None:
@@ -77,7 +79,7 @@ def _gathered(plan: Plan, pieces: Sequence[Piece]) -> list[_Whole]:
         whole.texts.append(piece.text)
         whole.samples.extend(piece.samples)
         whole.prompt_logprobs = whole.prompt_logprobs or piece.prompt_logprobs
-        whole.finish = piece.finish
+        whole.finish, whole.stop = piece.finish, piece.stop
     return wholes
 
 
@@ -104,10 +106,15 @@ def _spoken(plan: Plan, head: Head, index: int, whole: _Whole) -> dict[str, Any]
     message = {
         "role": "assistant",
         "refusal": None,
+        **(NO_THOUGHT if plan.thinking is not None else {}),
         **thought_fields("".join(whole.thoughts)),
         **message_of(events),
     }
-    return {"message": message, "finish_reason": reason_of(whole.finish, reader)}
+    return {
+        "message": message,
+        "finish_reason": reason_of(whole.finish, reader),
+        "stop_reason": whole.stop,
+    }
 
 
 def text_completion(
@@ -119,8 +126,9 @@ def text_completion(
             "text": echo_text(plan, choice, model) + "".join(whole.texts),
             "logprobs": None
             if plan.logprobs is None
-            else completion_lists(choice, model).add([*whole.prompt_logprobs, *whole.samples]),
+            else completion_lists(choice, model).add(whole.prompt_logprobs, whole.samples),
             "finish_reason": whole.finish_reason,
+            "stop_reason": whole.stop,
         }
         for choice, whole in zip(plan.choices, _gathered(plan, pieces), strict=True)
     ]
@@ -132,11 +140,16 @@ def echo_text(plan: Plan, choice: Choice, model: TextModel) -> str:
     if not plan.echo:
         return ""
     text = choice.prompt.text
-    return model.tokenizer.decode(choice.prompt.token_ids) if text is None else text
+    if text is not None:
+        return text
+    skip_special = choice.text.skip_special
+    return model.tokenizer.decode(choice.prompt.token_ids, skip_special=skip_special)
 
 
 def completion_lists(choice: Choice, model: TextModel) -> CompletionLists:
-    return CompletionLists(model.tokenizer, skip_special=choice.text.skip_special)
+    return CompletionLists(
+        model.tokenizer, skip_special=choice.text.skip_special, prompt=choice.prompt.text
+    )
 
 
 def models_body(model: TextModel, context_length_max: int) -> dict[str, Any]:
@@ -149,6 +162,8 @@ def model_body(model: TextModel, context_length_max: int) -> dict[str, Any]:
         "object": "model",
         "created": model.created_unix_s,
         "owned_by": "baton",
+        "root": model.name,
+        "parent": None,
         "max_model_len": context_length_max,
     }
 

@@ -20,11 +20,12 @@ class StreamOptions(msgspec.Struct):
 class ContentPart(msgspec.Struct):
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class FunctionCall(msgspec.Struct):
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] = ""
 
 
 class ToolCall(msgspec.Struct):
@@ -86,6 +87,7 @@ class ResponseFormat(msgspec.Struct):
 
     type: str
     json_schema: JsonSchemaFormat | None = None
+    schema: dict[str, Any] | None = None  # of a json_object, which is others' way to say it
 
 
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,12 +98,18 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
+    # What vLLM's clients send along; only what is as it is here is taken.
+    disable_any_whitespace: bool | None = None
+    disable_additional_properties: bool | None = None
+    disable_fallback: bool | None = None
+    whitespace_pattern: None = None
+    structural_tag: None = None
 
 
 class Generation(msgspec.Struct, kw_only=True):
     """Fields that all endpoints share. None means: not given."""
 
-    model: str
+    model: str | None = None  # there is one, so nobody has to name it
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None
@@ -143,6 +151,21 @@ class Generation(msgspec.Struct, kw_only=True):
     prompt_logprobs: Any = None
     prompt_embeds: Any = None
     truncate_prompt_tokens: Any = None
+    return_token_ids: Any = None
+    return_tokens_as_token_ids: Any = None
+    logprob_token_ids: Any = None
+    thinking_token_budget: Any = None
+    lora_path: Any = None
+    # The same under the names of SGLang and llama.cpp.
+    regex: Any = None
+    ebnf: Any = None
+    json_schema: Any = None
+    grammar: Any = None
+    stop_regex: Any = None
+    min_new_tokens: Any = None
+    max_new_tokens: Any = None
+    n_predict: Any = None
+    no_stop_trim: Any = None
     continue_final_message: Any = None
     add_generation_prompt: Any = None
 
@@ -170,6 +193,22 @@ class ChatRequest(Generation, kw_only=True):
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    # Known but not honoured.
+    echo: Any = None
+    add_special_tokens: Any = None
+    chat_template: Any = None
+    documents: Any = None
+    moderation: Any = None
+    web_search_options: Any = None
+
+    own_neutral: ClassVar[dict[str, tuple[object, ...]]] = {
+        "echo": (False,),
+        "add_special_tokens": (False,),
+        "chat_template": (),
+        "documents": ([],),
+        "moderation": (),
+        "web_search_options": (),
+    }
 
 
 class CompletionRequest(Generation, kw_only=True):
@@ -179,9 +218,11 @@ class CompletionRequest(Generation, kw_only=True):
     # Known but not honoured.
     tools: Any = None
     tool_choice: Any = None
+    add_special_tokens: Any = None
 
     own_neutral: ClassVar[dict[str, tuple[object, ...]]] = {
         **CHATS_ALONE,
+        "add_special_tokens": (True,),
         "tools": ([],),
         "tool_choice": ("none", "auto"),
     }
@@ -205,6 +246,20 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "prompt_logprobs": (),
     "prompt_embeds": (),
     "truncate_prompt_tokens": (),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "logprob_token_ids": ([],),
+    "thinking_token_budget": (),
+    "lora_path": (),
+    "regex": (),
+    "ebnf": (),
+    "json_schema": (),
+    "grammar": (),
+    "stop_regex": ([],),
+    "min_new_tokens": (0,),
+    "max_new_tokens": (),
+    "n_predict": (),
+    "no_stop_trim": (False,),
 }
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -224,9 +279,10 @@ def parse_body(kind: type[RequestT], body: bytes) -> RequestT:
 
 
 def decode_body(kind: type[T], body: bytes) -> T:
-    """The same for a body whose every known field is honoured."""
+    """The same for a body whose every known field is honoured. Numbers may come as JSON out of
+    floats has them, or as texts: other servers have taught their clients so."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.ValidationError as error:
         raise _wrong_type(str(error)) from None
     except RecursionError:

@@ -121,8 +121,9 @@ class Completions:
         )
         return await self._answer(plan, style, caller)
 
-    def check_model(self, name: str) -> None:
-        if name != self.model.name:
+    def check_model(self, name: str | None) -> None:
+        """Raises ModelNotFound for a name that is another model's."""
+        if name is not None and name != self.model.name:
             raise ModelNotFound(
                 f"The model '{name[:100]}' does not exist; this server serves '{self.model.name}'.",
                 param="model",

@@ -67,6 +67,8 @@ def _of_response_format(asked: ResponseFormat | None) -> Form | None:
     if asked is None or asked.type == "text":
         return None
     if asked.type == "json_object":
+        if asked.schema is not None:
+            return _json("response_format", asked.schema, strict=False)
         return _any_object("response_format")
     if asked.type != "json_schema":
         message = "'response_format.type' must be one of text, json_object, json_schema."

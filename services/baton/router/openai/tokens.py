@@ -38,7 +38,8 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
 async def tokenize(body: bytes, completions: Completions) -> dict[str, Any]:
     """As a request for a completion, or for a chat, would have it. Raises BatonError."""
     asked = decode_body(TokenizeRequest, body)
-    model, limit = _model(asked.model, completions), completions.context_length_max
+    completions.check_model(asked.model)
+    model, limit = completions.model, completions.context_length_max
     token_ids = await _token_ids(asked, model, limit)
     texts = [model.tokenizer.decode([i], skip_special=False) for i in token_ids]
     return {
@@ -52,20 +53,13 @@ async def tokenize(body: bytes, completions: Completions) -> dict[str, Any]:
 async def detokenize(body: bytes, completions: Completions) -> dict[str, str]:
     """Special tokens are written out. Raises InvalidRequest."""
     asked = decode_body(DetokenizeRequest, body)
-    model = _model(asked.model, completions)
-    tokenizer = model.tokenizer
+    completions.check_model(asked.model)
+    tokenizer = completions.model.tokenizer
     if not all(0 <= token_id < tokenizer.vocab_size for token_id in asked.tokens):
         message = f"Each of 'tokens' must be from 0 to {tokenizer.vocab_size - 1}."
         raise InvalidRequest(message, param="tokens")
     text = await asyncio.to_thread(tokenizer.decode, asked.tokens, skip_special=False)
     return {"prompt": text}
-
-
-def _model(name: str | None, completions: Completions) -> TextModel:
-    """There is one, so nobody has to name it."""
-    if name is not None:
-        completions.check_model(name)
-    return completions.model
 
 
 async def _token_ids(asked: TokenizeRequest, model: TextModel, limit: int) -> tuple[int, ...]:
@@ -82,7 +76,6 @@ async def _token_ids(asked: TokenizeRequest, model: TextModel, limit: int) -> tu
         message = "'add_special_tokens' is for a prompt: a chat's template writes them itself."
         raise InvalidRequest(message, param="add_special_tokens")
     chat = ChatRequest(
-        model=model.name,
         messages=asked.messages or [],
         tools=asked.tools,
         chat_template_kwargs=asked.chat_template_kwargs,

@@ -34,6 +34,7 @@ Places = Mapping[str, str]
 _PLACES = {
     "messages": "input",
     "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
     "response_format.json_schema": "text.format",
     "tool_choice.allowed_tools": "tool_choice",

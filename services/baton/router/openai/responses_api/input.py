@@ -24,7 +24,7 @@ class _MessageItem(msgspec.Struct):
 class _CallItem(msgspec.Struct):
     call_id: str
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] = ""
 
 
 class _ResultItem(msgspec.Struct):
@@ -117,6 +117,6 @@ def _chat_content(content: str | list[ContentPart]) -> str | list[ContentPart]:
     if isinstance(content, str):
         return content
     return [
-        ContentPart("text" if part.type in _TEXT_PARTS else part.type, part.text)
+        ContentPart("text" if part.type in _TEXT_PARTS else part.type, part.text, part.refusal)
         for part in content
     ]
