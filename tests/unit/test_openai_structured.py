@@ -58,6 +58,10 @@ def test_nothing_is_asked_for(fields: dict[str, object]) -> None:
             object_grammar(),
         ),
         (
+            {"structured_outputs": {"json_object": True, "disable_any_whitespace": True}},
+            schema_grammar({"type": "object"}, strict=True),
+        ),
+        (
             {"response_format": {"type": "json_object", "schema": SCHEMA}},
             schema_grammar(SCHEMA, strict=False),
         ),
@@ -113,6 +117,10 @@ def test_each_way_to_ask_for_a_form(fields: dict[str, object], found: str) -> No
             "structured_outputs.choice",
         ),
         ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
+        (
+            {"structured_outputs": {"regex": "a", "disable_additional_properties": True}},
+            "structured_outputs.disable_additional_properties",
+        ),
         (
             {"structured_outputs": {"whitespace_pattern": "x"}},
             "structured_outputs.whitespace_pattern",

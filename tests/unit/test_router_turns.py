@@ -209,7 +209,7 @@ async def test_the_wait_ends_when_the_first_token_would_be_of_no_use() -> None:
     scene = Scene(decode_worker("a"))
     out = [await scene.asks(RED) for _ in range(PIECES_PER_WORKER)]
     late = await scene.asks(BLUE, replace(WORK, first_token_by_s=scene.clock.now_s + 0.001))
-    with pytest.raises(SloUnattainable):
+    with pytest.raises(SloUnattainable, match=r"within 0\.001 s, in which others' turns"):
         await late.comes
     late.turn.give_back()
     out[0].turn.give_back()

@@ -141,10 +141,7 @@ ROUTER_TABLE: tuple[MetricSpec, ...] = (
         " later than asked for (429), no decode worker came in time, or the router is going (503)",
         ("reason",),
         values=(
-            (
-                *("key", "requests", "prompt_tokens", "tenant_requests"),
-                *("slo", "no_worker", "draining"),
-            ),
+            ("key", "requests", "prompt_tokens", "tenant_requests", "slo", "no_worker", "draining"),
         ),
     ),
     MetricSpec(

@@ -29,7 +29,7 @@ def chat_entries(samples: Sequence[TokenSample], tokenizer: TokenBytes) -> list[
 
 
 def _entry(token: bytes, logprob: float | None) -> dict[str, Any]:
-    return {"token": _text(token), "logprob": _finite(logprob), "bytes": list(token)}
+    return {"token": token_text(token), "logprob": _finite(logprob), "bytes": list(token)}
 
 
 class CompletionLists:
@@ -58,7 +58,7 @@ class CompletionLists:
         }
         for place, sample in enumerate([*prompt, *output]):
             token = self._tokenizer.token_bytes(sample.token_id)
-            lists["tokens"].append(_text(token))
+            lists["tokens"].append(token_text(token))
             lists["token_logprobs"].append(_known(sample.logprob))
             lists["top_logprobs"].append(self._alternatives(sample))
             lists["text_offset"].append(self._offset)
@@ -70,7 +70,7 @@ class CompletionLists:
     def _echoed(self, place: int, token: bytes) -> bool:
         """Whether it stands in the prompt as the client wrote it: all do but what the tokenizer has
         put in front."""
-        return place > 0 or (self._prompt or "").startswith(_text(token))
+        return place > 0 or (self._prompt or "").startswith(token_text(token))
 
     def _shown(self, token_id: int) -> bool:
         return not (self._skip_special and self._tokenizer.is_special(token_id))
@@ -82,15 +82,16 @@ class CompletionLists:
         found: dict[str, float] = {}
         for top in sample.top:
             # Unfinished characters share a text; the likeliest stands for them.
-            text = _text(self._tokenizer.token_bytes(top.token_id))
+            text = token_text(self._tokenizer.token_bytes(top.token_id))
             found.setdefault(text, _finite(top.logprob))
         found.setdefault(
-            _text(self._tokenizer.token_bytes(sample.token_id)), _finite(sample.logprob)
+            token_text(self._tokenizer.token_bytes(sample.token_id)), _finite(sample.logprob)
         )
         return found
 
 
-def _text(token: bytes) -> str:
+def token_text(token: bytes) -> str:
+    """By itself: of part of a character, U+FFFD."""
     return token.decode("utf-8", "replace")
 
 

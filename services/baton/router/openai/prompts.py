@@ -40,7 +40,7 @@ async def chat_prompt(
     *,
     functions: Sequence[Function],
     syntax: Syntax,
-    ending: Ending = Ending.ASSISTANT_SPEAKS,
+    ending: Ending,
     context_length_max: int,
 ) -> Prompt:
     """The conversation in the model's own template. `variables` are the request's own for the

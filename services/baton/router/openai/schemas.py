@@ -98,8 +98,9 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
-    # What vLLM's clients send along; only what is as it is here is taken.
     disable_any_whitespace: bool | None = None
+    # What vLLM's clients send along: only what asks for nothing is taken. There is nothing to fall
+    # back to here.
     disable_additional_properties: bool | None = None
     disable_fallback: bool | None = None
     whitespace_pattern: None = None

@@ -87,10 +87,15 @@ def _of_structured_outputs(asked: StructuredOutputs | None) -> Form | None:
     if asked is None:
         return None
     name = "structured_outputs"
+    if asked.disable_additional_properties:
+        field = f"{name}.disable_additional_properties"
+        raise InvalidRequest(f"'{field}' is not supported by this server.", param=field)
     forms = []
     if asked.json is not None:
         forms.append(_json(name, _schema(asked.json), strict=True))
-    if asked.json_object:
+    if asked.json_object and asked.disable_any_whitespace:
+        forms.append(_json(name, ANY_OBJECT, strict=True))
+    elif asked.json_object:
         forms.append(_any_object(name))
     if asked.regex is not None:
         with naming(f"{name}.regex"):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from baton.common.errors import InvalidRequest
+from baton.router.openai.logprobs import token_text
 from baton.router.openai.plan import asked_prompt
 from baton.router.openai.schemas import ChatRequest, Message, Tool, decode_body
 from baton.router.openai.service import Completions
@@ -41,12 +42,14 @@ async def tokenize(body: bytes, completions: Completions) -> dict[str, Any]:
     completions.check_model(asked.model)
     model, limit = completions.model, completions.context_length_max
     token_ids = await _token_ids(asked, model, limit)
-    texts = [model.tokenizer.decode([i], skip_special=False) for i in token_ids]
+    texts: list[str] | None = None
+    if asked.return_token_strs:
+        texts = [token_text(model.tokenizer.token_bytes(token_id)) for token_id in token_ids]
     return {
         "count": len(token_ids),
         "max_model_len": limit,
         "tokens": token_ids,
-        "token_strs": texts if asked.return_token_strs else None,
+        "token_strs": texts,
     }
 
 

@@ -9,12 +9,21 @@ import asyncio
 from typing import Protocol
 
 from baton.common.clock import Clock
+from baton.common.errors import SloUnattainable
 from baton.router.fleet import Role
-from baton.router.journey import no_use, too_late
+from baton.router.journey import too_late
 from baton.router.tally import Tally
 from baton.router.tenants.register import Tenant
 from baton.router.tenants.turns import Turns, Urgency, pieces_out_max
 from baton.router.work import FleetSource, Work
+
+
+def _no_turn(waited_s: float) -> SloUnattainable:
+    return SloUnattainable(
+        f"the first token was asked for within {max(0.0, waited_s):.3f} s, in which others' turns"
+        " came first",
+        late_s=0.0,
+    )
 
 
 class Turn(Protocol):
@@ -125,7 +134,7 @@ class _Turn:
             async with asyncio.timeout(wait_s):
                 await self._place
         except TimeoutError:
-            raise (too_late() if by_s is None else no_use(0.0, 0.0)) from None
+            raise (too_late() if by_s is None else _no_turn(wait_s)) from None
         gate.tally.had_turn(self.tenant.name, gate.clock.monotonic_s() - since_s)
         return gate.deserted_for_s(since_s)
 

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from baton.engine.cuda.kernels.attention_softmax import as_multiplied, fold_columns, nothing_seen
-from baton.engine.cuda.kernels.launch import ask_for, let_next_start, wait_for_earlier
+from baton.engine.cuda.kernels.launch import ask_for, begin, let_next_start, wait_for_earlier
 
 # Tokens of a part: fewer are not worth a program. 64 tokens of 128 numbers are 16 KiB of keys.
 PART_TOKENS_MIN = 64
@@ -117,8 +117,7 @@ def combine_parts(
     early: tl.constexpr,
 ):
     """Grid (heads, sequences, rows_bound of the parts): one row and head a program."""
-    let_next_start(early)
-    wait_for_earlier(early)
+    begin(early)
     head, sequence, row = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     rows_bound = tl.num_programs(2)
     first_row = tl.load(query_starts + sequence)

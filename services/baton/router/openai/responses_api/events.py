@@ -92,7 +92,7 @@ class ResponseEvents:
             case Reasoning():
                 done = self._text("done", item, text=item.text) + self._part("done", item)
             case Call():
-                done = self._arguments("done", item, name=item.name, arguments=item.arguments)
+                done = self._arguments("done", item, name=item.name, arguments=item.text)
         return done + self._item("done", item)
 
     def _item(self, event: str, item: Item) -> bytes:
@@ -103,7 +103,7 @@ class ResponseEvents:
         return self._of_part(f"response.content_part.{event}", item, part=item.part())
 
     def _text(self, event: str, item: Speech | Reasoning, **told: object) -> bytes:
-        return self._of_part(f"response.{item.part()['type']}.{event}", item, **told)
+        return self._of_part(f"response.{item.PART}.{event}", item, **told)
 
     def _of_part(self, kind: str, item: Speech | Reasoning, **told: object) -> bytes:
         place = {"item_id": item.id, "output_index": item.index, "content_index": 0}

@@ -4,7 +4,7 @@ Pure. Knows the shapes of items; knows neither where they come from nor events.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Entries = list[dict[str, Any]]
@@ -12,22 +12,30 @@ Entries = list[dict[str, Any]]
 
 
 @dataclass(slots=True)
-class Speech:
-    """A message item. Its one part is text."""
+class _Growing:
+    """What all items have: a place, and text that grows."""
 
     id: str
     index: int
-    status: Status = "in_progress"
-    texts: list[str] = field(default_factory=list)
-    logprobs: Entries = field(default_factory=list)
+    status: Status = field(default="in_progress", kw_only=True)
+    texts: list[str] = field(default_factory=list, kw_only=True)
 
     @property
     def text(self) -> str:
         return "".join(self.texts)
 
+
+@dataclass(slots=True)
+class Speech(_Growing):
+    """A message item. Its one part is text."""
+
+    PART: ClassVar = "output_text"
+
+    logprobs: Entries = field(default_factory=list, kw_only=True)
+
     def part(self) -> dict[str, Any]:
         return {
-            "type": "output_text",
+            "type": self.PART,
             "text": self.text,
             "annotations": [],
             "logprobs": self.logprobs,
@@ -44,20 +52,13 @@ class Speech:
 
 
 @dataclass(slots=True)
-class Reasoning:
+class Reasoning(_Growing):
     """A reasoning item: what was thought, whole and not summed up."""
 
-    id: str
-    index: int
-    status: Status = "in_progress"
-    texts: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
+    PART: ClassVar = "reasoning_text"
 
     def part(self) -> dict[str, Any]:
-        return {"type": "reasoning_text", "text": self.text}
+        return {"type": self.PART, "text": self.text}
 
     def body(self) -> dict[str, Any]:
         return {
@@ -70,19 +71,11 @@ class Reasoning:
 
 
 @dataclass(slots=True)
-class Call:
-    """A function_call item."""
+class Call(_Growing):
+    """A function_call item. Its text is the arguments'."""
 
-    id: str
-    index: int
     call_id: str
     name: str
-    status: Status = "in_progress"
-    texts: list[str] = field(default_factory=list)
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self.texts)
 
     def body(self) -> dict[str, Any]:
         return {
@@ -90,7 +83,7 @@ class Call:
             "type": "function_call",
             "call_id": self.call_id,
             "name": self.name,
-            "arguments": self.arguments,
+            "arguments": self.text,
             "status": self.status,
         }
 
